@@ -1,0 +1,42 @@
+// Writes a new file so that the target is at every moment either the old one or the complete new one:
+// a temporary file beside it, fsync, rename, fsync of the folder. Dropped before commit(), the
+// temporary file is removed.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace nemo {
+
+class AtomicFile {
+public:
+    // Throws Error{runtime} if the folder cannot be written.
+    explicit AtomicFile(const std::filesystem::path& target);
+    ~AtomicFile();
+    AtomicFile(const AtomicFile&) = delete;
+    AtomicFile& operator=(const AtomicFile&) = delete;
+
+    // Reserves the space now; throws Error{runtime} with both sizes if the disk is too full.
+    void reserve(uint64_t n_bytes);
+    void write(std::span<const std::byte> bytes);
+    void write(std::string_view text);
+    void commit();
+
+    uint64_t n_written() const { return n_written_; }
+
+private:
+    void flush();
+    void write_fully(const std::byte* data, size_t n);
+
+    std::filesystem::path target_;
+    std::filesystem::path temporary_;
+    int descriptor_ = -1;
+    uint64_t n_written_ = 0;
+    std::vector<std::byte> buffer_;
+};
+
+}  // namespace nemo

@@ -1,0 +1,13 @@
+// Ctrl-C as a flag that long loops poll, so that they can stop at a clean point and tidy up.
+#pragma once
+
+namespace nemo {
+
+// Installs the SIGINT handler: the first Ctrl-C sets the flag, a second one while the flag is set
+// leaves at once with status 130. For programs only; call it once, at start.
+void install_interrupt_handler();
+
+bool interrupted();
+void clear_interrupt();
+
+}  // namespace nemo

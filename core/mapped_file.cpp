@@ -1,0 +1,59 @@
+#include "core/mapped_file.h"
+
+#include "core/error.h"
+
+#include <cerrno>
+#include <cstring>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <utility>
+
+namespace nemo {
+
+MappedFile MappedFile::open(const std::filesystem::path& path) {
+    MappedFile file;
+    file.path_ = path.string();
+    const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0)
+        fail(ErrorCode::bad_file, "{}: cannot open: {}", file.path_, std::strerror(errno));
+    struct stat status = {};
+    const bool regular = ::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
+    if (!regular) {
+        ::close(descriptor);
+        fail(ErrorCode::bad_file, "{}: not a regular file", file.path_);
+    }
+    const auto n_bytes = static_cast<size_t>(status.st_size);
+    if (n_bytes > 0) {
+        void* data = ::mmap(nullptr, n_bytes, PROT_READ, MAP_SHARED, descriptor, 0);
+        if (data == MAP_FAILED) {
+            const int error = errno;
+            ::close(descriptor);
+            fail(ErrorCode::bad_file, "{}: cannot map {} bytes: {}", file.path_, n_bytes,
+                 std::strerror(error));
+        }
+        file.data_ = static_cast<const std::byte*>(data);
+        file.n_bytes_ = n_bytes;
+    }
+    ::close(descriptor);
+    return file;
+}
+
+MappedFile::~MappedFile() {
+    if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), n_bytes_);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      data_(std::exchange(other.data_, nullptr)),
+      n_bytes_(std::exchange(other.n_bytes_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+    std::swap(path_, other.path_);
+    std::swap(data_, other.data_);
+    std::swap(n_bytes_, other.n_bytes_);
+    return *this;
+}
+
+}  // namespace nemo

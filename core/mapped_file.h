@@ -1,0 +1,31 @@
+// A file mapped read-only into memory.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <span>
+#include <string>
+
+namespace nemo {
+
+class MappedFile {
+public:
+    // Throws Error{bad_file} if the path is not a readable regular file.
+    static MappedFile open(const std::filesystem::path& path);
+    MappedFile() = default;
+    ~MappedFile();
+    MappedFile(MappedFile&& other) noexcept;
+    MappedFile& operator=(MappedFile&& other) noexcept;
+
+    // Empty for an empty file.
+    std::span<const std::byte> bytes() const { return {data_, n_bytes_}; }
+    std::string_view text() const { return {reinterpret_cast<const char*>(data_), n_bytes_}; }
+    const std::string& path() const { return path_; }
+
+private:
+    std::string path_;
+    const std::byte* data_ = nullptr;
+    size_t n_bytes_ = 0;
+};
+
+}  // namespace nemo

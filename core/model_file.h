@@ -1,0 +1,41 @@
+// Reads GGUF v2/v3 files, split or whole, by mapping them. All checks happen in open(): afterwards
+// every TensorView is in bounds, aligned to its element type and made of whole blocks.
+#pragma once
+
+#include "core/gguf.h"
+#include "core/mapped_file.h"
+#include "core/tensor.h"
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+namespace nemo {
+
+class ModelFile {
+public:
+    // `path` may be any part of a split model (NAME-00001-of-00003.gguf); the others must lie beside
+    // it. Throws Error{bad_file} naming file, key or tensor and the numbers that disagree.
+    static ModelFile open(const std::filesystem::path& path);
+
+    const std::string& path() const { return path_; }
+    const GgufMetadata& metadata() const { return metadata_; }
+    const std::vector<TensorView>& tensors() const { return tensors_; }
+    const TensorView* find(std::string_view name) const;
+    // All parts together.
+    uint64_t n_file_bytes() const;
+
+private:
+    ModelFile() = default;
+    void append_part(const std::filesystem::path& path);
+
+    std::string path_;
+    std::vector<MappedFile> parts_;
+    GgufMetadata metadata_;
+    std::vector<TensorView> tensors_;
+    std::unordered_map<std::string, size_t> index_;
+};
+
+}  // namespace nemo

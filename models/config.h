@@ -1,0 +1,61 @@
+// What a model is: its dimensions, read from GGUF keys or from a checkpoint's config.json (convert/),
+// checked once. Kind and dimensions are per layer, since pruned family members vary from layer to layer.
+#pragma once
+
+#include "core/gguf.h"
+#include "core/model_file.h"
+#include "kernels/backend.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace nemo {
+
+enum class LayerKind { mamba2, attention, mlp, moe };
+const char* layer_kind_name(LayerKind kind);
+
+struct MoeShape {
+    RouterShape router;
+    int64_t n_ff = 0;         // width of one routed expert
+    int64_t n_ff_shared = 0;  // total width of the shared expert, 0: none
+    int64_t n_latent = 0;     // experts work in this many dimensions, 0: on the hidden state itself
+};
+
+// Only the part that belongs to `kind` is meaningful.
+struct LayerConfig {
+    LayerKind kind = LayerKind::mlp;
+    Mamba2Shape mamba2;
+    AttentionShape attention;
+    int64_t n_ff = 0;
+    MoeShape moe;
+};
+
+struct ModelConfig {
+    std::string architecture;  // "nemotron_h" or "nemotron_h_moe"
+    std::string name;
+    int64_t n_vocab = 0;
+    int64_t n_embd = 0;
+    int64_t n_context = 0;  // trained context length, a hint only: there are no positions
+    float rms_eps = 1e-5f;
+    bool tied_embeddings = false;  // the head is the embedding table
+    std::vector<LayerConfig> layers;
+
+    // The largest value over all layers, 0 if there is none.
+    bool has_moe() const;
+    int64_t n_layers(LayerKind kind) const;
+};
+
+// Throws Error{bad_file} naming the source, the field and the value if a number is out of range or two
+// disagree (heads not a multiple of groups, ...).
+void check_config(const ModelConfig& config, const std::string& source);
+
+// Reads the keys of architectures nemotron_h and nemotron_h_moe, and looks at the tensors for what the
+// keys leave open: vocabulary size, tied head, and whether a feed-forward layer of a MoE model is dense.
+// Multi-token-prediction blocks are left out of `layers`.
+ModelConfig config_from_gguf(const ModelFile& file);
+
+// Adds `general.architecture` and the architecture's keys.
+void add_config_metadata(const ModelConfig& config, GgufMetadata& metadata);
+
+}  // namespace nemo

@@ -1,0 +1,57 @@
+// The tensors a model consists of, as data: the one list that the loader binds and the converter
+// writes, so the two cannot disagree.
+#pragma once
+
+#include "core/tensor.h"
+#include "models/config.h"
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace nemo {
+
+enum class TensorRole {
+    token_embedding,
+    output,
+    norm,              // also the final one
+    ssm_in,
+    ssm_conv_weight,
+    ssm_conv_bias,
+    ssm_dt_bias,
+    ssm_a,
+    ssm_d,
+    ssm_norm,
+    ssm_out,
+    attn_q,
+    attn_k,
+    attn_v,
+    attn_output,
+    ffn_up,
+    ffn_down,
+    router,
+    router_bias,
+    experts_up,
+    experts_down,
+    shared_up,
+    shared_down,
+    latent_down,
+    latent_up,
+};
+
+struct TensorSpec {
+    TensorRole role;
+    int layer;                    // -1: outside the layers
+    std::string name;             // GGUF name
+    std::array<int64_t, 4> dims;  // GGUF order, unused dims 1
+    int n_dims;
+    // Kept in F32 whatever the file's type (norms, convolution, router, per-head vectors): llama.cpp
+    // requires it and they are small.
+    bool always_f32;
+};
+
+// In file order: embeddings, layers, final norm, head (absent when tied).
+std::vector<TensorSpec> tensor_inventory(const ModelConfig& config);
+
+}  // namespace nemo

@@ -1,0 +1,24 @@
+// Grouped-query attention without positions: in a hybrid model order comes from the Mamba-2 layers.
+#include "models/layers.h"
+
+namespace nemo {
+
+void attention_layer(const LayerInput& in, const AttentionShape& shape,
+                     const AttentionWeights& weights, float* keys, float* values) {
+    const int64_t n_tokens = in.n_tokens;
+    float* q = in.work.get(Scratch::query, n_tokens * shape.q_dim());
+    float* k = in.work.get(Scratch::key, n_tokens * shape.kv_dim());
+    float* v = in.work.get(Scratch::value, n_tokens * shape.kv_dim());
+    in.backend.matmul(weights.q.weight, in.h, n_tokens, q, Epilogue::store, weights.q.bias);
+    in.backend.matmul(weights.k.weight, in.h, n_tokens, k, Epilogue::store, weights.k.bias);
+    in.backend.matmul(weights.v.weight, in.h, n_tokens, v, Epilogue::store, weights.v.bias);
+    in.backend.kv_append(k, n_tokens, shape.kv_dim(), in.position, keys);
+    in.backend.kv_append(v, n_tokens, shape.kv_dim(), in.position, values);
+
+    float* y = in.work.get(Scratch::mixed, n_tokens * shape.q_dim());
+    in.backend.attention(shape, q, keys, values, in.position, n_tokens, y);
+    in.backend.matmul(weights.output.weight, y, n_tokens, in.x, Epilogue::add,
+                      weights.output.bias);
+}
+
+}  // namespace nemo

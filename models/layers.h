@@ -1,0 +1,74 @@
+// The four layer kinds of the Nemotron-H family (arXiv 2504.03624). Each takes the normed input of a
+// chunk of T tokens and adds its result to the residual stream:  x += mixer(h).
+#pragma once
+
+#include "kernels/backend.h"
+#include "models/config.h"
+#include "models/workspace.h"
+
+#include <cstdint>
+#include <variant>
+
+namespace nemo {
+
+struct Linear {
+    Weight weight;
+    Weight bias;  // optional
+};
+
+struct Mamba2Weights {
+    Weight in_proj;
+    Weight conv_weight;
+    Weight conv_bias;
+    Weight dt_bias;
+    Weight a;  // -exp(A_log), as GGUF stores it
+    Weight d;
+    Weight norm;
+    Weight out_proj;
+};
+
+struct AttentionWeights {
+    Linear q, k, v, output;
+};
+
+struct MlpWeights {
+    Linear up, down;
+};
+
+struct MoeWeights {
+    Weight router;
+    Weight router_bias;
+    Weight latent_down, latent_up;    // optional, together
+    Weight experts_up, experts_down;  // {in, ff, n_experts}, {ff, in, n_experts}
+    Weight shared_up, shared_down;    // optional, together
+};
+
+struct LayerWeights {
+    Weight norm;
+    std::variant<Mamba2Weights, AttentionWeights, MlpWeights, MoeWeights> mixer;
+};
+
+// What all layers of one call share.
+struct LayerInput {
+    Backend& backend;
+    Workspace& work;
+    const float* h;    // [T, E] normed input
+    float* x;          // [T, E] residual stream, updated
+    int64_t n_tokens;  // T
+    int64_t position;  // of the first token
+    float rms_eps;
+};
+
+// conv_state: [K-1, conv_dim]; ssm_state: [H, N, P]; both updated.
+void mamba2_layer(const LayerInput& in, const Mamba2Shape& shape, const Mamba2Weights& weights,
+                  float* conv_state, float* ssm_state);
+
+// keys, values: [capacity, kv_dim], T rows are written at `position`.
+void attention_layer(const LayerInput& in, const AttentionShape& shape,
+                     const AttentionWeights& weights, float* keys, float* values);
+
+void mlp_layer(const LayerInput& in, int64_t n_ff, const MlpWeights& weights);
+
+void moe_layer(const LayerInput& in, const MoeShape& shape, const MoeWeights& weights);
+
+}  // namespace nemo

@@ -1,0 +1,73 @@
+#include "models/model.h"
+
+#include "core/error.h"
+#include "models/weight_binder.h"
+
+namespace nemo {
+
+namespace {
+
+template <class... Bodies>
+struct Overloaded : Bodies... {
+    using Bodies::operator()...;
+};
+
+}  // namespace
+
+Model::Model(std::shared_ptr<const ModelFile> file, Backend& backend)
+    : file_(std::move(file)), backend_(backend), config_(config_from_gguf(*file_)) {
+    WeightBinder binder(*file_, config_, backend_);
+    token_embedding_ = binder.take("token_embd.weight");
+    output_norm_ = binder.take("output_norm.weight");
+    output_ = config_.tied_embeddings ? token_embedding_ : binder.take("output.weight");
+    for (size_t i = 0; i < config_.layers.size(); ++i)
+        layers_.push_back(binder.take_layer(static_cast<int>(i), config_.layers[i]));
+}
+
+void Model::run_layer(size_t layer, const LayerInput& in, SequenceState& state) const {
+    const LayerConfig& shape = config_.layers[layer];
+    std::visit(Overloaded{[&](const Mamba2Weights& weights) {
+                              mamba2_layer(in, shape.mamba2, weights, state.conv_state(layer),
+                                           state.ssm_state(layer));
+                          },
+                          [&](const AttentionWeights& weights) {
+                              attention_layer(in, shape.attention, weights, state.keys(layer),
+                                              state.values(layer));
+                          },
+                          [&](const MlpWeights& weights) { mlp_layer(in, shape.n_ff, weights); },
+                          [&](const MoeWeights& weights) { moe_layer(in, shape.moe, weights); }},
+               layers_[layer].mixer);
+}
+
+void Model::forward(std::span<const int32_t> tokens, SequenceState& state, Workspace& work,
+                    int64_t n_logits, float* logits) const {
+    const int64_t n_tokens = std::ssize(tokens);
+    const int64_t n_embd = config_.n_embd;
+    NEMO_ASSERT(n_tokens > 0 && n_logits >= 0 && n_logits <= n_tokens);
+    state.reserve(state.position() + n_tokens);
+
+    float* x = work.get(Scratch::hidden, n_tokens * n_embd);  // [T, E]
+    float* h = work.get(Scratch::normed, n_tokens * n_embd);  // [T, E]
+    backend_.embed(token_embedding_, tokens, x);
+    for (size_t i = 0; i < layers_.size(); ++i) {
+        backend_.rms_norm(x, layers_[i].norm, config_.rms_eps, n_tokens, n_embd, h);
+        run_layer(i,
+                  {.backend = backend_,
+                   .work = work,
+                   .h = h,
+                   .x = x,
+                   .n_tokens = n_tokens,
+                   .position = state.position(),
+                   .rms_eps = config_.rms_eps},
+                  state);
+    }
+    if (n_logits > 0) {
+        const float* last = x + (n_tokens - n_logits) * n_embd;
+        backend_.rms_norm(last, output_norm_, config_.rms_eps, n_logits, n_embd, h);
+        backend_.matmul(output_, h, n_logits, logits, Epilogue::store);
+    }
+    backend_.sync();
+    state.advance(n_tokens);
+}
+
+}  // namespace nemo

@@ -1,0 +1,46 @@
+// A model ready to run: its configuration and its weights, bound to a backend. Immutable; any number
+// of sequences may share it.
+#pragma once
+
+#include "core/model_file.h"
+#include "kernels/backend.h"
+#include "models/config.h"
+#include "models/layers.h"
+#include "models/sequence_state.h"
+#include "models/workspace.h"
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace nemo {
+
+class Model {
+public:
+    // The file is kept: weights are used in place. Throws Error{bad_file} naming a tensor that is
+    // missing or has the wrong dims or type.
+    Model(std::shared_ptr<const ModelFile> file, Backend& backend);
+
+    const ModelConfig& config() const { return config_; }
+    const ModelFile& file() const { return *file_; }
+    Backend& backend() const { return backend_; }
+
+    // Takes in a chunk of T tokens at the state's position and advances it. Writes logits for the last
+    // `n_logits` tokens (0 to T) to `logits` [n_logits, n_vocab]. Ids must be in [0, n_vocab).
+    void forward(std::span<const int32_t> tokens, SequenceState& state, Workspace& work,
+                 int64_t n_logits, float* logits) const;
+
+private:
+    void run_layer(size_t layer, const LayerInput& in, SequenceState& state) const;
+
+    std::shared_ptr<const ModelFile> file_;
+    Backend& backend_;
+    ModelConfig config_;
+    Weight token_embedding_;
+    Weight output_norm_;
+    Weight output_;
+    std::vector<LayerWeights> layers_;
+};
+
+}  // namespace nemo

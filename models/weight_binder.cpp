@@ -1,0 +1,124 @@
+#include "models/weight_binder.h"
+
+#include "core/error.h"
+
+namespace nemo {
+
+WeightBinder::WeightBinder(const ModelFile& file, const ModelConfig& config, Backend& backend)
+    : file_(file), backend_(backend) {
+    for (TensorSpec& spec : tensor_inventory(config)) {
+        std::string name = spec.name;
+        specs_.emplace(std::move(name), std::move(spec));
+    }
+}
+
+Weight WeightBinder::take(const std::string& name) {
+    const auto found = specs_.find(name);
+    NEMO_ASSERT(found != specs_.end());
+    const TensorSpec& spec = found->second;
+    const TensorView* tensor = file_.find(name);
+    if (tensor == nullptr)
+        fail(ErrorCode::bad_file, "{}: tensor {} is missing", file_.path(), name);
+    if (tensor->dims != spec.dims)
+        fail(ErrorCode::bad_file, "{}: tensor {} has dims {}, but {} is expected", file_.path(),
+             name, dims_text(tensor->dims), dims_text(spec.dims));
+    if (spec.always_f32 && tensor->dtype != DType::f32)
+        fail(ErrorCode::bad_file, "{}: tensor {} has type {}, but F32 is expected", file_.path(),
+             name, dtype_info(tensor->dtype).name);
+    return backend_.upload(*tensor);
+}
+
+Weight WeightBinder::take_in_layer(int layer, const char* suffix) {
+    return take(fmt::format("blk.{}.{}", layer, suffix));
+}
+
+Weight WeightBinder::take_optional_bias(const std::string& name, int64_t n) {
+    const TensorView* tensor = file_.find(name);
+    if (tensor == nullptr) return {};
+    if (tensor->dtype != DType::f32 || tensor->n_elements() != n)
+        fail(ErrorCode::bad_file, "{}: tensor {} is {} {}, but F32 [{}] is expected", file_.path(),
+             name, dtype_info(tensor->dtype).name, dims_text(tensor->dims), n);
+    return backend_.upload(*tensor);
+}
+
+Linear WeightBinder::take_linear(int layer, const char* stem) {
+    const std::string name = fmt::format("blk.{}.{}", layer, stem);
+    Linear linear;
+    linear.weight = take(name + ".weight");
+    linear.bias = take_optional_bias(name + ".bias", linear.weight.n_out());
+    return linear;
+}
+
+AttentionWeights WeightBinder::take_attention(int layer, const AttentionShape& shape) {
+    AttentionWeights weights;
+    weights.output = take_linear(layer, "attn_output");
+    const std::string fused_name = fmt::format("blk.{}.attn_qkv.weight", layer);
+    const TensorView* fused = file_.find(fused_name);
+    if (fused == nullptr) {
+        weights.q = take_linear(layer, "attn_q");
+        weights.k = take_linear(layer, "attn_k");
+        weights.v = take_linear(layer, "attn_v");
+        return weights;
+    }
+    // Some converters store q, k and v as the rows of one tensor.
+    const int64_t n_rows = shape.q_dim() + 2 * shape.kv_dim();
+    const int64_t n_in = weights.output.weight.n_out();
+    if (fused->dims != std::array<int64_t, 4>{n_in, n_rows, 1, 1})
+        fail(ErrorCode::bad_file, "{}: tensor {} has dims {}, but [{}, {}] is expected",
+             file_.path(), fused_name, dims_text(fused->dims), n_in, n_rows);
+    const auto rows = [&](int64_t first, int64_t count) {
+        TensorView part = *fused;
+        part.dims[1] = count;
+        part.data = fused->row(first);
+        return backend_.upload(part);
+    };
+    weights.q.weight = rows(0, shape.q_dim());
+    weights.k.weight = rows(shape.q_dim(), shape.kv_dim());
+    weights.v.weight = rows(shape.q_dim() + shape.kv_dim(), shape.kv_dim());
+    return weights;
+}
+
+MoeWeights WeightBinder::take_moe(int layer, const MoeShape& shape) {
+    MoeWeights weights;
+    weights.router = take_in_layer(layer, "ffn_gate_inp.weight");
+    weights.router_bias = take_in_layer(layer, "exp_probs_b.bias");
+    weights.experts_up = take_in_layer(layer, "ffn_up_exps.weight");
+    weights.experts_down = take_in_layer(layer, "ffn_down_exps.weight");
+    if (shape.n_latent > 0) {
+        weights.latent_down = take_in_layer(layer, "ffn_latent_down.weight");
+        weights.latent_up = take_in_layer(layer, "ffn_latent_up.weight");
+    }
+    if (shape.n_ff_shared > 0) {
+        weights.shared_up = take_in_layer(layer, "ffn_up_shexp.weight");
+        weights.shared_down = take_in_layer(layer, "ffn_down_shexp.weight");
+    }
+    return weights;
+}
+
+LayerWeights WeightBinder::take_layer(int layer, const LayerConfig& config) {
+    LayerWeights weights;
+    weights.norm = take_in_layer(layer, "attn_norm.weight");
+    switch (config.kind) {
+        case LayerKind::mamba2:
+            weights.mixer = Mamba2Weights{
+                .in_proj = take_in_layer(layer, "ssm_in.weight"),
+                .conv_weight = take_in_layer(layer, "ssm_conv1d.weight"),
+                .conv_bias = take_in_layer(layer, "ssm_conv1d.bias"),
+                .dt_bias = take_in_layer(layer, "ssm_dt.bias"),
+                .a = take_in_layer(layer, "ssm_a"),
+                .d = take_in_layer(layer, "ssm_d"),
+                .norm = take_in_layer(layer, "ssm_norm.weight"),
+                .out_proj = take_in_layer(layer, "ssm_out.weight"),
+            };
+            break;
+        case LayerKind::attention: weights.mixer = take_attention(layer, config.attention); break;
+        case LayerKind::mlp:
+            weights.mixer =
+                MlpWeights{.up = take_linear(layer, "ffn_up"), .down = take_linear(layer, "ffn_down")};
+            break;
+        case LayerKind::moe: weights.mixer = take_moe(layer, config.moe); break;
+    }
+    return weights;
+}
+
+}  // namespace nemo

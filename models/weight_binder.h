@@ -1,0 +1,36 @@
+// Finds a model's tensors in a file, checks them against the inventory and hands them to the backend.
+#pragma once
+
+#include "core/model_file.h"
+#include "models/config.h"
+#include "models/inventory.h"
+#include "models/layers.h"
+
+#include <string>
+#include <unordered_map>
+
+namespace nemo {
+
+class WeightBinder {
+public:
+    WeightBinder(const ModelFile& file, const ModelConfig& config, Backend& backend);
+
+    // A tensor of the inventory. Throws Error{bad_file} if it is missing, has other dims, or is
+    // quantized where only F32 is possible.
+    Weight take(const std::string& name);
+    LayerWeights take_layer(int layer, const LayerConfig& config);
+
+private:
+    Weight take_in_layer(int layer, const char* suffix);
+    Linear take_linear(int layer, const char* stem);
+    AttentionWeights take_attention(int layer, const AttentionShape& shape);
+    MoeWeights take_moe(int layer, const MoeShape& shape);
+    // `name` as it is in the file, or an absent Weight; dims[0] must be n if it is there.
+    Weight take_optional_bias(const std::string& name, int64_t n);
+
+    const ModelFile& file_;
+    Backend& backend_;
+    std::unordered_map<std::string, TensorSpec> specs_;
+};
+
+}  // namespace nemo
