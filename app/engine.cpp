@@ -119,16 +119,20 @@ Engine::Engine(const std::filesystem::path& model_path, int n_threads)
     if (tokenizer_->n_vocab() > model_->config().n_vocab)
         fail(ErrorCode::bad_file, "{}: the tokenizer has {} tokens, but the model knows {}",
              file->path(), tokenizer_->n_vocab(), model_->config().n_vocab);
+    set_chat_template(tokenizer_->data().chat_template, file->path() + " (chat template)");
     default_sampling_ = sampling_from(file->metadata());
 }
 
+void Engine::set_chat_template(std::string text, std::string source_name) {
+    template_text_ = std::move(text);
+    template_source_ = std::move(source_name);
+}
+
 std::vector<int32_t> Engine::render_prompt(const Json& messages) const {
+    if (template_text_.empty())
+        fail(ErrorCode::bad_file, "{}: there is no chat template; use --raw", template_source_);
+    const ChatTemplate chat_template = ChatTemplate::compile(template_text_, template_source_);
     const TokenizerData& vocabulary = tokenizer_->data();
-    const std::string& source = model_->file().path();
-    if (vocabulary.chat_template.empty())
-        fail(ErrorCode::bad_file, "{}: the model has no chat template; use --raw", source);
-    const ChatTemplate chat_template =
-        ChatTemplate::compile(vocabulary.chat_template, source + " (chat template)");
     TemplateInput input;
     input.messages = messages;
     input.now = local_now();

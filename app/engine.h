@@ -48,8 +48,11 @@ public:
     // What the model's makers advise, else common defaults.
     const SamplerParams& default_sampling() const { return default_sampling_; }
 
+    // Replaces the file's own template; it is compiled when a prompt is rendered.
+    void set_chat_template(std::string text, std::string source_name);
+
     // Messages [{role, content}, ...] through the chat template, ready for an answer. Throws
-    // Error{bad_file} if the file has no template.
+    // Error{bad_file} if there is no template or it refuses the messages.
     std::vector<int32_t> render_prompt(const Json& messages) const;
     // Text as it is, control tokens recognised.
     std::vector<int32_t> raw_prompt(std::string_view text) const;
@@ -67,6 +70,8 @@ private:
     std::unique_ptr<Backend> backend_;
     std::unique_ptr<Model> model_;
     std::unique_ptr<Tokenizer> tokenizer_;
+    std::string template_text_;
+    std::string template_source_;
     SamplerParams default_sampling_;
 };
 

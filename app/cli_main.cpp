@@ -1,0 +1,53 @@
+// nemo-cli: prompts in, answers out. Errors end here and become the exit status.
+#include "app/cli_options.h"
+#include "app/console.h"
+#include "core/error.h"
+#include "core/interrupt.h"
+
+#include <fmt/core.h>
+
+#include <new>
+
+namespace {
+
+using namespace nemo;
+
+int report(ErrorCode code, const char* message) {
+    write_stderr(terminal_safe(fmt::format("nemo-cli: {}\n", message)));
+    return static_cast<int>(code);
+}
+
+int run(const Command& command) {
+    struct Runner {
+        int operator()(const GenerateCommand& c) const { return run_generate(c); }
+        int operator()(const TokenizeCommand& c) const { return run_tokenize(c); }
+        int operator()(const RenderCommand& c) const { return run_render(c); }
+        int operator()(const EvalCommand& c) const { return run_eval(c); }
+        int operator()(const InfoCommand& c) const { return run_info(c); }
+    };
+    return std::visit(Runner{}, command);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    install_interrupt_handler();
+    try {
+        const ParsedCommandLine parsed = parse_command_line({argv + 1, argv + argc});
+        if (parsed.exit_status == 0) {
+            write_stdout(parsed.message);
+            return 0;
+        }
+        if (parsed.exit_status) {
+            write_stderr(parsed.message);
+            return *parsed.exit_status;
+        }
+        return run(parsed.command);
+    } catch (const Error& error) {
+        return report(error.code(), error.what());
+    } catch (const std::bad_alloc&) {
+        return report(ErrorCode::out_of_memory, "out of memory");
+    } catch (const std::exception& error) {
+        return report(ErrorCode::runtime, error.what());
+    }
+}

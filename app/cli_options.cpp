@@ -1,0 +1,193 @@
+#include "app/cli_options.h"
+
+#include "core/error.h"
+#include "core/version.h"
+
+#include <CLI/CLI.hpp>
+
+#include <algorithm>
+#include <array>
+#include <sstream>
+#include <utility>
+
+namespace nemo {
+
+namespace {
+
+constexpr const char* kExamples = R"(Examples:
+  echo "What is Mamba?" | nemo-cli -m model.gguf
+  nemo-cli -m model.gguf -p "Summarise this" < notes.txt
+  nemo-cli -m model.gguf -sys "Answer in French." -p "Good morning" --temp 0
+  nemo-cli -m model.gguf --raw -p "Once upon a time" -n 100
+  nemo-cli info model.gguf
+
+Piped text comes before -p. The answer, and nothing else, goes to standard output.
+Exit status: 0 ok, 1 failure, 2 usage, 3 bad model or file, 4 out of memory,
+5 context full, 130 interrupted (Ctrl-C), 141 reader closed the pipe.)";
+
+// llama.cpp's spellings with one dash, which CLI11 would take for clusters of one-letter options.
+std::string normalize(const std::string& argument) {
+    constexpr std::array<std::pair<const char*, const char*>, 1> kSpellings = {{{"-sys", "--sys"}}};
+    for (const auto& [from, to] : kSpellings)
+        if (argument == from) return to;
+    return argument;
+}
+
+void add_prompt_options(CLI::App& app, std::optional<std::string>& prompt, std::string& file) {
+    app.add_option("-p,--prompt", prompt, "The prompt")->type_name("TEXT");
+    app.add_option("-f,--file", file, "Read the prompt from a file (- is standard input)")
+        ->type_name("FILE");
+}
+
+CLI::Option* add_model_option(CLI::App& app, std::string& model) {
+    return app.add_option("-m,--model", model, "The model, a GGUF file")->type_name("FILE");
+}
+
+void add_thread_option(CLI::App& app, int& threads) {
+    app.add_option("-t,--threads", threads, "Threads (0: one per core)")
+        ->check(CLI::Range(0, 1024));
+}
+
+void add_sampling_options(CLI::App& app, GenerateCommand& command) {
+    const auto add = [&](const char* name, auto& value, const char* help) {
+        app.add_option(name, value, help)->group("Sampling (default: what the model advises)");
+    };
+    add("--temp", command.temperature, "Temperature, 0 for the most probable token");
+    add("--top-k", command.top_k, "Only the K most probable tokens, 0 for all");
+    add("--top-p", command.top_p, "Only the most probable tokens that sum up to P");
+    add("--min-p", command.min_p, "Only tokens at least P times as probable as the best");
+    add("--repeat-penalty", command.repetition_penalty, "Divide logits of recent tokens, 1: off");
+    add("--presence-penalty", command.presence_penalty, "Subtract from tokens that occurred");
+    add("--frequency-penalty", command.frequency_penalty, "Subtract per occurrence");
+    add("-s,--seed", command.seed, "Random seed, -1 for a new one every time");
+}
+
+void define_generate(CLI::App& app, GenerateCommand& command) {
+    add_model_option(app, command.model);
+    add_prompt_options(app, command.prompt, command.prompt_file);
+    app.add_option("--sys,--system-prompt", command.system, "System prompt (also -sys)")
+        ->type_name("TEXT");
+    app.add_option("-n,--predict", command.max_tokens, "Most tokens to write (-1: no limit)")
+        ->check(CLI::Range(int64_t{-1}, INT64_MAX));
+    app.add_option("-c,--ctx-size", command.n_context, "Most tokens in all (0: as trained)")
+        ->check(CLI::NonNegativeNumber);
+    app.add_option("-r,--reverse-prompt", command.stop_strings,
+                   "Stop before this text (may be repeated)")
+        ->type_name("TEXT")
+        ->expected(1);
+    app.add_option("--chat-template-file", command.template_file,
+                   "Use this chat template instead of the model's own")
+        ->type_name("FILE");
+    add_thread_option(app, command.threads);
+    app.add_flag("--raw", command.raw,
+                 "No chat template: continue the text as it is, control tokens recognised");
+    app.add_flag("--json", command.json, "Print one JSON object: text, reasoning, timings");
+    app.add_flag("--quiet", command.quiet, "Nothing on standard error but errors");
+    app.add_flag("-v,--verbose", command.verbose, "Statistics even if it is not a terminal");
+    add_sampling_options(app, command);
+}
+
+CLI::App* define_tokenize(CLI::App& app, TokenizeCommand& command) {
+    CLI::App* sub = app.add_subcommand("tokenize", "Print the token ids of a text");
+    add_model_option(*sub, command.model)->required();
+    add_prompt_options(*sub, command.prompt, command.prompt_file);
+    sub->add_flag("--special", command.special, "Recognise control tokens in the text");
+    sub->add_flag("--no-bos", command.no_bos, "Add neither BOS nor EOS");
+    sub->add_flag("--pieces", command.pieces, "One token per line, with its text");
+    return sub;
+}
+
+CLI::App* define_render(CLI::App& app, RenderCommand& command) {
+    CLI::App* sub = app.add_subcommand("render", "Print messages as the chat template renders them");
+    CLI::Option* model = add_model_option(*sub, command.model);
+    CLI::Option* source = sub->add_option("--template", command.template_file,
+                                          "A template file instead of the model's own");
+    sub->add_option("--messages", command.messages_file, "JSON array of {role, content}")
+        ->type_name("FILE")
+        ->required();
+    sub->add_option("--tools", command.tools_file, "JSON array of tools")->type_name("FILE");
+    sub->add_option("--kwargs", command.kwargs, "Template variables, a JSON object");
+    sub->add_option("--now", command.now, "The clock of strftime_now")->type_name("ISO_TIME");
+    sub->add_flag("--no-generation-prompt", command.no_generation_prompt,
+                  "End after the last message");
+    sub->callback([model, source] {
+        if (model->count() + source->count() == 0)
+            throw CLI::RequiredError("render needs -m or --template");
+    });
+    return sub;
+}
+
+CLI::App* define_eval(CLI::App& app, EvalCommand& command) {
+    CLI::App* sub = app.add_subcommand("eval", "Write the logits of given tokens");
+    add_model_option(*sub, command.model)->required();
+    sub->add_option("--tokens", command.tokens, "Token ids, separated by commas")->required();
+    sub->add_option("--logits", command.logits_file, "Output: float32 [n_tokens, n_vocab]")
+        ->type_name("FILE")
+        ->required();
+    sub->add_option("--chunk", command.chunk, "Tokens taken in at once")
+        ->check(CLI::Range(1, 65536));
+    add_thread_option(*sub, command.threads);
+    return sub;
+}
+
+CLI::App* define_info(CLI::App& app, InfoCommand& command) {
+    CLI::App* sub = app.add_subcommand("info", "Print what a model file holds");
+    sub->add_option("model", command.model, "The model, a GGUF file")
+        ->type_name("FILE")
+        ->required();
+    sub->add_option("-c,--ctx-size", command.n_context, "Context length of the memory estimate")
+        ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
+    return sub;
+}
+
+}  // namespace
+
+ParsedCommandLine parse_command_line(const std::vector<std::string>& arguments) {
+    CLI::App app("Runs hybrid Mamba-2/Transformer language models: a prompt in, the answer out.",
+                 "nemo-cli");
+    app.footer(kExamples);
+    app.set_version_flag("--version", std::string("nemo-cli ") + kVersion);
+    app.require_subcommand(0, 1);
+    GenerateCommand generate;
+    TokenizeCommand tokenize;
+    RenderCommand render;
+    EvalCommand eval;
+    InfoCommand info;
+    define_generate(app, generate);
+    const CLI::App* tokenize_app = define_tokenize(app, tokenize);
+    const CLI::App* render_app = define_render(app, render);
+    const CLI::App* eval_app = define_eval(app, eval);
+    const CLI::App* info_app = define_info(app, info);
+
+    ParsedCommandLine parsed;
+    std::vector<std::string> reversed;  // the order CLI11 wants
+    std::ranges::transform(arguments, std::back_inserter(reversed), normalize);
+    std::ranges::reverse(reversed);
+    try {
+        app.parse(std::move(reversed));
+    } catch (const CLI::ParseError& error) {
+        std::ostringstream out;
+        std::ostringstream err;
+        const bool success = app.exit(error, out, err) == 0;
+        parsed.exit_status = success ? 0 : static_cast<int>(ErrorCode::usage);
+        parsed.message = success ? out.str() : err.str();
+        return parsed;
+    }
+    if (tokenize_app->parsed())
+        parsed.command = tokenize;
+    else if (render_app->parsed())
+        parsed.command = render;
+    else if (eval_app->parsed())
+        parsed.command = eval;
+    else if (info_app->parsed())
+        parsed.command = info;
+    else
+        parsed.command = generate;
+    if (std::holds_alternative<GenerateCommand>(parsed.command) && generate.model.empty()) {
+        parsed.exit_status = static_cast<int>(ErrorCode::usage);
+        parsed.message = "nemo-cli: which model? Give -m MODEL.gguf, or --help for more\n";
+    }
+    return parsed;
+}
+
+}  // namespace nemo

@@ -1,0 +1,75 @@
+// nemo-cli's commands: what each needs to know, and the function that runs it. The functions throw
+// Error; the returned value is the exit status.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace nemo {
+
+// The prompt in, the answer out.
+struct GenerateCommand {
+    std::string model;
+    std::optional<std::string> prompt;
+    std::string prompt_file;  // "-": standard input
+    std::string system;
+    std::string template_file;
+    int64_t max_tokens = -1;
+    // Unset: the model's own default.
+    std::optional<float> temperature;
+    std::optional<int32_t> top_k;
+    std::optional<float> top_p;
+    std::optional<float> min_p;
+    std::optional<float> repetition_penalty;
+    std::optional<float> presence_penalty;
+    std::optional<float> frequency_penalty;
+    int64_t seed = -1;  // -1: a new one every time
+    std::vector<std::string> stop_strings;
+    int threads = 0;
+    int64_t n_context = 0;
+    bool raw = false;
+    bool json = false;
+    bool quiet = false;
+    bool verbose = false;
+};
+int run_generate(const GenerateCommand& command);
+
+struct TokenizeCommand {
+    std::string model;
+    std::optional<std::string> prompt;
+    std::string prompt_file;
+    bool special = false;
+    bool no_bos = false;
+    bool pieces = false;
+};
+int run_tokenize(const TokenizeCommand& command);
+
+struct RenderCommand {
+    std::string model;
+    std::string template_file;
+    std::string messages_file;
+    std::string tools_file;
+    std::string kwargs;
+    std::string now;  // "2026-11-21T12:00:00", empty: the clock
+    bool no_generation_prompt = false;
+};
+int run_render(const RenderCommand& command);
+
+struct EvalCommand {
+    std::string model;
+    std::string tokens;  // "1,2,3"
+    std::string logits_file;
+    int64_t chunk = 256;
+    int threads = 0;
+};
+int run_eval(const EvalCommand& command);
+
+struct InfoCommand {
+    std::string model;
+    int64_t n_context = 4096;
+};
+int run_info(const InfoCommand& command);
+
+}  // namespace nemo

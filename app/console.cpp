@@ -1,0 +1,101 @@
+#include "app/console.h"
+
+#include "core/error.h"
+#include "core/interrupt.h"
+#include "core/utf8.h"
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <poll.h>
+#include <unistd.h>
+
+namespace nemo {
+
+namespace {
+
+constexpr size_t kMaxInputBytes = size_t{64} << 20;
+
+bool is_harmful(char32_t c) {
+    const bool control = (c < 0x20 && c != '\n' && c != '\t') || (c >= 0x7F && c < 0xA0);
+    const bool reorders = (c >= 0x202A && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069);
+    return control || reorders;
+}
+
+// True if there is something to read, or the end, within the time; -1 waits for ever.
+bool wait_for_stdin(int milliseconds) {
+    pollfd request = {STDIN_FILENO, POLLIN, 0};
+    const int n_ready = ::poll(&request, 1, milliseconds);
+    if (interrupted()) fail(ErrorCode::interrupted, "interrupted");
+    return n_ready != 0;
+}
+
+}  // namespace
+
+bool stdin_is_terminal() { return ::isatty(STDIN_FILENO) == 1; }
+bool stdout_is_terminal() { return ::isatty(STDOUT_FILENO) == 1; }
+bool stderr_is_terminal() { return ::isatty(STDERR_FILENO) == 1; }
+
+void write_stdout(std::string_view text) {
+    constexpr int kClosedPipeStatus = 141;  // 128 + SIGPIPE, as a shell reports it
+    while (!text.empty()) {
+        const ssize_t written = ::write(STDOUT_FILENO, text.data(), text.size());
+        if (written < 0 && errno == EINTR) continue;
+        if (written < 0 && errno == EPIPE) ::_exit(kClosedPipeStatus);
+        if (written < 0)
+            fail(ErrorCode::runtime, "cannot write to standard output: {}", std::strerror(errno));
+        text.remove_prefix(static_cast<size_t>(written));
+    }
+}
+
+void write_stderr(std::string_view text) {
+    while (!text.empty()) {
+        const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
+        if (written < 0 && errno != EINTR) return;
+        if (written > 0) text.remove_prefix(static_cast<size_t>(written));
+    }
+}
+
+std::string read_stdin(bool quiet) {
+    constexpr int kNoticeMilliseconds = 2000;
+    if (!quiet && !wait_for_stdin(kNoticeMilliseconds))
+        write_stderr("nemo-cli: waiting for text on standard input (Ctrl-D or EOF ends it)\n");
+    std::string text;
+    char buffer[65536];
+    for (;;) {
+        wait_for_stdin(-1);
+        const ssize_t n_read = ::read(STDIN_FILENO, buffer, sizeof buffer);
+        if (n_read < 0 && errno == EINTR) continue;
+        if (n_read < 0)
+            fail(ErrorCode::usage, "cannot read standard input: {}", std::strerror(errno));
+        if (n_read == 0) return sanitize_utf8(text);
+        text.append(buffer, static_cast<size_t>(n_read));
+        if (text.size() > kMaxInputBytes)
+            fail(ErrorCode::usage, "standard input is longer than {} bytes", kMaxInputBytes);
+    }
+}
+
+std::string read_text_file(const std::filesystem::path& path) {
+    std::ifstream file(path, std::ios::binary);
+    std::error_code ignored;
+    if (!file || std::filesystem::is_directory(path, ignored))
+        fail(ErrorCode::usage, "{}: cannot read: {}", path.string(),
+             file ? "it is a directory" : std::strerror(errno));
+    const std::string text(std::istreambuf_iterator<char>(file), {});
+    if (file.bad()) fail(ErrorCode::usage, "{}: cannot read", path.string());
+    return sanitize_utf8(text);
+}
+
+std::string terminal_safe(std::string_view text) {
+    constexpr char32_t kReplacement = 0xFFFD;
+    std::string safe;
+    for (size_t offset = 0; offset < text.size();) {
+        const CodePoint code_point = decode_utf8(text, offset);
+        append_utf8(safe, is_harmful(code_point.value) ? kReplacement : code_point.value);
+        offset += static_cast<size_t>(code_point.n_bytes);
+    }
+    return safe;
+}
+
+}  // namespace nemo
