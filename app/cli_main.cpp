@@ -1,8 +1,9 @@
 // nemo-cli: prompts in, answers out. Errors end here and become the exit status.
 #include "app/cli_options.h"
-#include "app/console.h"
+#include "core/console.h"
 #include "core/error.h"
 #include "core/interrupt.h"
+#include "core/mapped_file.h"
 
 #include <fmt/core.h>
 
@@ -32,6 +33,7 @@ int run(const Command& command) {
 
 int main(int argc, char** argv) {
     install_interrupt_handler();
+    install_lost_page_handler();
     try {
         const ParsedCommandLine parsed = parse_command_line({argv + 1, argv + argc});
         if (parsed.exit_status == 0) {

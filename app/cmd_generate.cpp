@@ -1,6 +1,6 @@
 // nemo-cli without a subcommand: answers one prompt. Standard output carries the answer only.
 #include "app/commands.h"
-#include "app/console.h"
+#include "core/console.h"
 #include "app/engine.h"
 #include "app/prompt_input.h"
 #include "core/error.h"

@@ -1,6 +1,6 @@
 // nemo-cli info: what a model file holds and what it will need in memory.
 #include "app/commands.h"
-#include "app/console.h"
+#include "core/console.h"
 #include "core/error.h"
 #include "core/model_file.h"
 #include "models/config.h"

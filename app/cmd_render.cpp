@@ -1,6 +1,6 @@
 // nemo-cli render: messages through a chat template, printed exactly.
 #include "app/commands.h"
-#include "app/console.h"
+#include "core/console.h"
 #include "app/engine.h"
 #include "core/error.h"
 

@@ -1,6 +1,6 @@
 // nemo-cli tokenize: text to token ids.
 #include "app/commands.h"
-#include "app/console.h"
+#include "core/console.h"
 #include "app/engine.h"
 #include "app/prompt_input.h"
 #include "core/error.h"

@@ -1,6 +1,6 @@
 #include "app/prompt_input.h"
 
-#include "app/console.h"
+#include "core/console.h"
 #include "core/error.h"
 #include "core/utf8.h"
 

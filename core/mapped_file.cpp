@@ -3,14 +3,36 @@
 #include "core/error.h"
 
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <string_view>
 #include <utility>
 
 namespace nemo {
+
+namespace {
+
+// Only async-signal-safe calls.
+void on_lost_page(int) {
+    constexpr std::string_view kMessage =
+        "a mapped file can no longer be read: it was truncated or its disk failed\n";
+    [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, kMessage.data(), kMessage.size());
+    ::_exit(static_cast<int>(ErrorCode::bad_file));
+}
+
+}  // namespace
+
+void install_lost_page_handler() {
+    struct sigaction action = {};
+    action.sa_handler = on_lost_page;
+    ::sigemptyset(&action.sa_mask);
+    const int result = ::sigaction(SIGBUS, &action, nullptr);
+    NEMO_ASSERT(result == 0);
+}
 
 MappedFile MappedFile::open(const std::filesystem::path& path) {
     MappedFile file;

@@ -1,4 +1,4 @@
-#include "app/console.h"
+#include "core/console.h"
 
 #include "core/error.h"
 #include "core/interrupt.h"

@@ -1,0 +1,263 @@
+// nemo-cli as a program: what goes to which stream, exit statuses, bad input.
+#include "core/gguf_writer.h"
+#include "core/json.h"
+#include "core/model_file.h"
+#include "tests/app/demo_model.h"
+#include "tests/app/process.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+
+using namespace nemo;
+
+namespace {
+
+ProcessResult run_cli(std::vector<std::string> arguments, const std::string& input = "",
+                      const std::vector<std::string>& environment = {}) {
+    arguments.insert(arguments.begin(), program("nemo-cli"));
+    return run_process(std::move(arguments), input, environment);
+}
+
+std::string demo() { return demo_model(DType::q8_0); }
+
+bool contains(const std::string& text, const std::string& part) {
+    return text.find(part) != std::string::npos;
+}
+
+}  // namespace
+
+TEST_CASE("a piped question is answered, and standard output carries the answer only") {
+    const ProcessResult result = run_cli({"-m", demo()}, "Hello!\n");
+    CHECK(result.status == 0);
+    CHECK(result.err.empty());
+    CHECK(result.out.size() > 3);
+    CHECK(result.out.ends_with("\n"));
+    CHECK_FALSE(contains(result.out, "\x1b"));
+    CHECK_FALSE(contains(result.out, "<|im_"));
+    // Greedy by the model's own advice: every way of giving the same prompt gives the same answer.
+    const TempFolder folder;
+    write_file(folder / "prompt", "Hello!\n");
+    CHECK(run_cli({"-m", demo(), "-p", "Hello!"}).out == result.out);
+    CHECK(run_cli({"-m", demo(), "-f", (folder / "prompt").string()}).out == result.out);
+    CHECK(run_cli({"-m", demo(), "-f", "-"}, "Hello!").out == result.out);
+    CHECK(run_cli({"-m", demo(), "-t", "1"}, "Hello!").out == result.out);
+}
+
+TEST_CASE("all instruction tiers give an answer") {
+    const std::string best = run_cli({"-m", demo(), "-p", "Hello!"}).out;
+    for (const char* tier : {"NEMO_CPU=scalar", "NEMO_CPU=avx2", "NEMO_CPU=avx512"}) {
+        const ProcessResult result = run_cli({"-m", demo(), "-p", "Hello!"}, "", {tier});
+        CAPTURE(result.err);
+        if (result.status == 0) CHECK(result.out == best);
+        else CHECK(contains(result.err, "NEMO_CPU"));
+    }
+    const ProcessResult unknown = run_cli({"-m", demo(), "-p", "x"}, "", {"NEMO_CPU=mmx"});
+    CHECK(unknown.status == 2);
+    CHECK(contains(unknown.err, "mmx"));
+}
+
+TEST_CASE("options of the answer") {
+    const ProcessResult verbose = run_cli({"-m", demo(), "-p", "Hello!", "--verbose"});
+    CHECK(contains(verbose.err, "tokens"));
+    CHECK(run_cli({"-m", demo(), "-p", "Hello!", "--verbose", "--quiet"}).err.empty());
+    CHECK(run_cli({"-m", demo(), "-p", "Hello!", "-n", "0"}).out == "\n");
+    const auto sampled = [](const char* seed) {
+        return run_cli({"-m", demo(), "-p", "Hello!", "--temp", "3", "--top-k", "0", "--top-p", "1",
+                        "--min-p", "0", "--seed", seed, "-n", "30"})
+            .out;
+    };
+    CHECK(sampled("1") == sampled("1"));
+    CHECK(sampled("1") != sampled("2"));
+
+    const Json json = parse_json(run_cli({"-m", demo(), "-p", "Hello!", "--json"}).out, "output");
+    CHECK(json.find("text")->string() + "\n" == run_cli({"-m", demo(), "-p", "Hello!"}).out);
+    CHECK(json.find("finish_reason")->string() == "stop");
+    CHECK(json.find("timings")->find("predicted_n")->integer() > 0);
+
+    const std::string answer = json.find("text")->string();
+    const std::string stop = answer.substr(3, 2);
+    CHECK(run_cli({"-m", demo(), "-p", "Hello!", "-r", stop}).out ==
+          answer.substr(0, answer.find(stop)) + "\n");
+    CHECK(run_cli({"-m", demo(), "--raw", "-p", "Hello", "-n", "3"}).status == 0);
+    CHECK(run_cli({"-m", demo(), "-sys", "Be brief.", "-p", "Hello!"}).status == 0);
+}
+
+TEST_CASE("usage mistakes have status 2 and say what to do") {
+    CHECK(run_cli({}).status == 2);
+    CHECK(contains(run_cli({}).err, "-m"));
+    CHECK(run_cli({"--no-such-option"}).status == 2);
+    CHECK(run_cli({"-m", demo()}).status == 2);
+    CHECK(contains(run_cli({"-m", demo()}).err, "prompt is empty"));
+    CHECK(run_cli({"-m", demo(), "-p", ""}).status == 2);
+    CHECK(run_cli({"-m", demo(), "-f", "/no/such/file"}).status == 2);
+    CHECK(run_cli({"-m", demo(), "-f", "/"}).status == 2);
+    CHECK(run_cli({"-m", demo(), "-p", "x", "--temp", "-1"}).status == 2);
+    CHECK(run_cli({"-m", demo(), "-p", "x", "--top-p", "2"}).status == 2);
+    CHECK(run_cli({"render", "--messages", "/dev/null"}).status == 2);
+    CHECK(run_cli({"eval", "-m", demo(), "--tokens", "1,,2", "--logits", "/dev/null"}).status == 2);
+    CHECK(run_cli({"eval", "-m", demo(), "--tokens", "99999", "--logits", "x"}).status == 2);
+    for (const char* flag : {"--help", "--version"}) {
+        const ProcessResult result = run_cli({flag});
+        CHECK(result.status == 0);
+        CHECK(result.err.empty());
+        CHECK(contains(result.out, "nemo-cli"));
+    }
+}
+
+TEST_CASE("bad models have status 3 and name the file") {
+    const TempFolder folder;
+    const std::string path = (folder / "bad.gguf").string();
+    const auto check_bad = [&](const char* part) {
+        for (const std::vector<std::string>& arguments :
+             {std::vector<std::string>{"-m", path, "-p", "x"}, {"info", path}}) {
+            const ProcessResult result = run_cli(arguments);
+            CAPTURE(result.err);
+            CHECK(result.status == 3);
+            CHECK(result.out.empty());
+            CHECK(contains(result.err, "bad.gguf"));
+            CHECK(contains(result.err, part));
+        }
+    };
+    check_bad("cannot open");
+    write_file(path, "");
+    check_bad("bytes");
+    write_file(path, "not a model at all, but long enough");
+    check_bad("not a GGUF file");
+    write_file(path, read_file(demo()).substr(0, 3'000'000));
+    check_bad("truncated");
+    const std::string whole = read_file(demo());
+    std::string other = whole;
+    other.replace(other.find("nemotron_h"), 10, "llamaaaaaa");
+    write_file(path, other);
+    check_bad("architecture llamaaaaaa");
+}
+
+TEST_CASE("a model without its tokenizer or a tensor is refused") {
+    const TempFolder folder;
+    const ModelFile original = ModelFile::open(demo());
+    const auto write_without = [&](std::string_view prefix, std::string_view tensor_name) {
+        GgufMetadata metadata;
+        for (const auto& [key, value] : original.metadata().entries())
+            if (!key.starts_with(prefix)) metadata.set(key, value);
+        std::vector<GgufTensorInfo> infos;
+        std::vector<TensorView> kept;
+        for (const TensorView& tensor : original.tensors()) {
+            if (tensor.name == tensor_name) continue;
+            infos.push_back({tensor.name, tensor.dtype, tensor.dims, 2});
+            kept.push_back(tensor);
+        }
+        GgufWriter writer(folder / "m.gguf", metadata, infos);
+        for (const TensorView& tensor : kept)
+            writer.write({tensor.data, static_cast<size_t>(tensor.n_bytes())});
+        writer.finish();
+        return run_cli({"-m", (folder / "m.gguf").string(), "-p", "Hello!"});
+    };
+    CHECK(write_without("none", "none").status == 0);
+    const ProcessResult no_tokenizer = write_without("tokenizer.ggml", "none");
+    CHECK(no_tokenizer.status == 3);
+    CHECK(contains(no_tokenizer.err, "tokenizer.ggml"));
+    const ProcessResult no_template = write_without("tokenizer.chat_template", "none");
+    CHECK(no_template.status == 3);
+    CHECK(contains(no_template.err, "--raw"));
+    const ProcessResult no_tensor = write_without("none", "blk.0.ssm_in.weight");
+    CHECK(no_tensor.status == 3);
+    CHECK(contains(no_tensor.err, "blk.0.ssm_in.weight is missing"));
+}
+
+TEST_CASE("a full context has status 5") {
+    const ProcessResult prompt = run_cli({"-m", demo(), "-p", "Hello!", "-c", "3"});
+    CHECK(prompt.status == 5);
+    CHECK(prompt.out.empty());
+    const ProcessResult answer = run_cli({"-m", demo(), "-p", "Hello!", "-c", "16"});
+    CHECK(answer.status == 5);
+    CHECK(contains(answer.err, "context"));
+}
+
+TEST_CASE("a closed pipe is quiet, a full disk is not") {
+    const std::string cli = program("nemo-cli");
+    const ProcessResult closed = run_shell("set -o pipefail; '" + cli + "' -m '" + demo() +
+                                           "' --raw -p a -n 5000 --temp 1 | head -c 1");
+    CHECK(closed.status == 141);
+    CHECK(closed.err.empty());
+    const ProcessResult full =
+        run_shell("'" + cli + "' -m '" + demo() + "' -p Hello > /dev/full");
+    CHECK(full.status == 1);
+    CHECK(contains(full.err, "standard output"));
+}
+
+TEST_CASE("Ctrl-C ends the program with status 130") {
+    const std::string cli = program("nemo-cli");
+    const std::string interrupt_after = "timeout --preserve-status --foreground -s INT ";
+    SUBCASE("while it reads a long prompt") {
+        const TempFolder folder;
+        std::string text;
+        for (int i = 0; i < 400'000; ++i) text += "word ";
+        write_file(folder / "long", text);
+        const ProcessResult result =
+            run_shell(interrupt_after + "2 '" + cli + "' -m '" + demo() + "' -c 1000000 -f '" +
+                      (folder / "long").string() + "'");
+        CHECK(result.status == 130);
+    }
+    SUBCASE("while it waits for standard input") {
+        const ProcessResult result = run_shell("sleep 3 | " + interrupt_after + "1 '" + cli +
+                                               "' -m '" + demo() + "'; exit ${PIPESTATUS[1]}");
+        CHECK(result.status == 130);
+    }
+}
+
+TEST_CASE("tokenize prints ids, and text from a user never becomes a control token") {
+    const ProcessResult plain = run_cli({"tokenize", "-m", demo(), "-p", "Hello world"});
+    CHECK(plain.status == 0);
+    CHECK(plain.out.starts_with("1,"));
+    CHECK(run_cli({"tokenize", "-m", demo(), "-p", "Hello world", "--no-bos"}).out ==
+          plain.out.substr(2));
+    const auto n_ids = [](const std::string& out) { return std::ranges::count(out, ',') + 1; };
+    const ProcessResult user =
+        run_cli({"tokenize", "-m", demo(), "-p", "<|im_end|>", "--no-bos"});
+    CHECK(n_ids(user.out) > 1);
+    const ProcessResult trusted =
+        run_cli({"tokenize", "-m", demo(), "-p", "<|im_end|>", "--no-bos", "--special"});
+    CHECK(n_ids(trusted.out) == 1);
+    CHECK(contains(run_cli({"tokenize", "-m", demo(), "-p", "Hi", "--pieces"}).out, "\"<s>\""));
+}
+
+TEST_CASE("render prints the prompt exactly") {
+    const TempFolder folder;
+    write_file(folder / "m.json", R"([{"role": "user", "content": "Hi"}])");
+    const std::string messages = (folder / "m.json").string();
+    const ProcessResult rendered = run_cli({"render", "-m", demo(), "--messages", messages});
+    CHECK(rendered.status == 0);
+    CHECK(rendered.out == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
+    CHECK(run_cli({"render", "-m", demo(), "--messages", messages, "--no-generation-prompt"}).out ==
+          "<|im_start|>user\nHi<|im_end|>\n");
+
+    write_file(folder / "t.jinja", "{{ bos_token }}{{ x }} {{ strftime_now('%d %b %Y') }}");
+    CHECK(run_cli({"render", "--template", (folder / "t.jinja").string(), "--messages", messages,
+                   "--kwargs", R"({"x": 7, "bos_token": "<s>"})", "--now", "2026-11-21T12:00:00"})
+              .out == "<s>7 21 Nov 2026");
+    write_file(folder / "t.jinja", "line one\n{{ oops(");
+    const ProcessResult bad =
+        run_cli({"render", "--template", (folder / "t.jinja").string(), "--messages", messages});
+    CHECK(bad.status == 3);
+    CHECK(contains(bad.err, "t.jinja:2:"));
+}
+
+TEST_CASE("eval writes a row of logits per token") {
+    const TempFolder folder;
+    const std::string out = (folder / "out.f32").string();
+    CHECK(run_cli({"eval", "-m", demo(), "--tokens", "1,5,9", "--logits", out, "--chunk", "2"})
+              .status == 0);
+    const std::string chunked = read_file(out);
+    CHECK(chunked.size() == 3 * 4 * static_cast<size_t>(4096));
+    CHECK(run_cli({"eval", "-m", demo(), "--tokens", "1,5,9", "--logits", out, "-t", "1"}).status ==
+          0);
+    CHECK(read_file(out) == chunked);
+}
+
+TEST_CASE("info names what the file holds") {
+    const ProcessResult info = run_cli({"info", demo(), "-c", "1000"});
+    CHECK(info.status == 0);
+    for (const char* part : {"nemotron_h", "mamba2", "Q8_0", "recurrent state", "memory at 1000"})
+        CHECK(contains(info.out, part));
+}

@@ -1,0 +1,139 @@
+// GGUF keys to ModelConfig and back, and the checks of both.
+#include "core/error.h"
+#include "core/gguf_writer.h"
+#include "models/config.h"
+#include "models/inventory.h"
+#include "tests/temp_folder.h"
+
+#include <doctest/doctest.h>
+
+using namespace nemo;
+
+namespace {
+
+ModelConfig every_kind() {
+    ModelConfig config;
+    config.architecture = "nemotron_h_moe";
+    config.name = "all kinds";
+    config.n_vocab = 16;
+    config.n_embd = 32;
+    config.n_context = 4096;
+    LayerConfig mamba2 = {.kind = LayerKind::mamba2};
+    mamba2.mamba2 = {.n_heads = 4, .head_dim = 8, .state_size = 16, .n_groups = 2, .conv_kernel = 4};
+    LayerConfig attention = {.kind = LayerKind::attention};
+    attention.attention = {.n_heads = 4, .n_kv_heads = 2, .head_dim = 16};
+    LayerConfig moe = {.kind = LayerKind::moe};
+    moe.moe = {.router = {.n_experts = 8,
+                          .n_used = 2,
+                          .n_groups = 2,
+                          .n_groups_used = 1,
+                          .normalize = true,
+                          .scale = 2.5f},
+               .n_ff = 64,
+               .n_ff_shared = 96,
+               .n_latent = 32};
+    LayerConfig mlp = {.kind = LayerKind::mlp, .n_ff = 128};
+    config.layers = {mamba2, mamba2, moe, attention, mlp};
+    return config;
+}
+
+// A file with this configuration's keys, changed by `edit`, and zero tensors of its inventory.
+template <class Edit>
+ModelFile file_of(const TempFolder& folder, const ModelConfig& config, const Edit& edit) {
+    GgufMetadata metadata;
+    add_config_metadata(config, metadata);
+    edit(metadata);
+    std::vector<GgufTensorInfo> tensors;
+    for (const TensorSpec& spec : tensor_inventory(config))
+        tensors.push_back({spec.name, DType::f32, spec.dims, spec.n_dims});
+    GgufWriter writer(folder / "m.gguf", metadata, tensors);
+    for (const GgufTensorInfo& tensor : tensors)
+        writer.write(std::vector<std::byte>(tensor.n_bytes()));
+    writer.finish();
+    return ModelFile::open(folder / "m.gguf");
+}
+
+}  // namespace
+
+TEST_CASE("a configuration survives the file") {
+    const TempFolder folder;
+    const ModelConfig config = every_kind();
+    const ModelConfig read = config_from_gguf(file_of(folder, config, [](GgufMetadata&) {}));
+    CHECK(read.architecture == config.architecture);
+    CHECK(read.name == config.name);
+    CHECK(read.n_vocab == 16);
+    CHECK(read.n_embd == 32);
+    CHECK(read.n_context == 4096);
+    CHECK_FALSE(read.tied_embeddings);
+    REQUIRE(read.layers.size() == 5);
+    CHECK(read.layers[0].kind == LayerKind::mamba2);
+    CHECK(read.layers[0].mamba2.head_dim == 8);
+    CHECK(read.layers[0].mamba2.n_groups == 2);
+    CHECK(read.layers[2].kind == LayerKind::moe);
+    CHECK(read.layers[2].moe.router.n_used == 2);
+    CHECK(read.layers[2].moe.router.n_groups == 2);
+    CHECK(read.layers[2].moe.router.scale == 2.5f);
+    CHECK(read.layers[2].moe.n_ff == 64);
+    CHECK(read.layers[2].moe.n_ff_shared == 96);
+    CHECK(read.layers[2].moe.n_latent == 32);
+    CHECK(read.layers[3].kind == LayerKind::attention);
+    CHECK(read.layers[3].attention.head_dim == 16);
+    // A dense layer among experts is recognised by its tensors: no key tells.
+    CHECK(read.layers[4].kind == LayerKind::mlp);
+    CHECK(read.layers[4].n_ff == 128);
+}
+
+TEST_CASE("llama.cpp's spellings are read: u32 arrays, scalars, a prediction block at the end") {
+    const TempFolder folder;
+    const ModelConfig config = every_kind();
+    const ModelFile file = file_of(folder, config, [](GgufMetadata& metadata) {
+        metadata.set_u32_array("nemotron_h_moe.feed_forward_length", {0, 0, 64, 0, 128, 64});
+        metadata.set_u32_array("nemotron_h_moe.attention.head_count_kv", {0, 0, 0, 2, 0, 2});
+        metadata.set_u32("nemotron_h_moe.block_count", 6);
+        metadata.set_u32("nemotron_h_moe.nextn_predict_layers", 1);
+    });
+    CHECK(config_from_gguf(file).layers.size() == 5);
+}
+
+TEST_CASE("numbers that make no model are refused by name") {
+    const auto message_after = [](const auto& edit) -> std::string {
+        const TempFolder folder;
+        try {
+            config_from_gguf(file_of(folder, every_kind(), edit));
+        } catch (const Error& error) {
+            CHECK(error.code() == ErrorCode::bad_file);
+            return error.what();
+        }
+        return "";
+    };
+    const auto set_u32 = [](const char* key, uint32_t value) {
+        return [=](GgufMetadata& metadata) {
+            metadata.set_u32(std::string("nemotron_h_moe.") + key, value);
+        };
+    };
+    const auto check_message = [&](const auto& edit, const char* part) {
+        const std::string message = message_after(edit);
+        CAPTURE(message);
+        CHECK(message.find(part) != std::string::npos);
+    };
+    check_message(
+        [](GgufMetadata& metadata) { metadata.set_string("general.architecture", "llama"); },
+        "architecture llama");
+    check_message(set_u32("block_count", 0), "block_count is 0");
+    check_message(set_u32("block_count", 7), "5 entries, but the model has 7 layers");
+    check_message(set_u32("embedding_length", 0), "hidden size is 0");
+    check_message(set_u32("ssm.group_count", 3), "not a multiple of groups = 3");
+    check_message(set_u32("ssm.group_count", 0), "groups is 0");
+    check_message(set_u32("ssm.time_step_rank", 0), "time_step_rank = 0");
+    check_message(set_u32("ssm.conv_kernel", 0), "convolution width is 0");
+    check_message(set_u32("ssm.conv_kernel", 4000000000u), "convolution width is 4000000000");
+    check_message(set_u32("attention.head_count", 3), "not a multiple of key-value heads");
+    check_message(set_u32("expert_used_count", 9), "used experts is 9");
+    check_message(set_u32("expert_used_count", 5), "1 to 4 is supported");
+    check_message(set_u32("expert_group_count", 3), "expert groups = 3");
+    check_message(
+        [](GgufMetadata& metadata) {
+            metadata.set_f32("nemotron_h_moe.attention.layer_norm_rms_epsilon", 0.0f);
+        },
+        "epsilon is 0");
+}

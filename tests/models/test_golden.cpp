@@ -1,0 +1,131 @@
+// The engine against the float64 reference: every layer kind, every split of the prompt, every
+// instruction tier, any number of threads.
+#include "tests/models/golden_model.h"
+
+using namespace nemo;
+
+namespace {
+
+constexpr int64_t kChunks[] = {1, 2, 3, 5, 64, 65, 1000};
+
+// The largest relative error of any position.
+double worst_error(const std::vector<float>& logits, const std::vector<float>& golden,
+                   size_t n_vocab) {
+    REQUIRE(logits.size() == golden.size());
+    double worst = 0;
+    for (size_t i = 0; i < logits.size(); i += n_vocab)
+        worst = std::max(worst, relative_error(&logits[i], &golden[i], n_vocab));
+    return worst;
+}
+
+// State [H, P, N] of the reference in the engine's order [H, N, P].
+std::vector<float> transposed(const std::vector<float>& state, const Mamba2Shape& shape) {
+    const auto n_heads = static_cast<size_t>(shape.n_heads);
+    const auto p = static_cast<size_t>(shape.head_dim);
+    const auto n = static_cast<size_t>(shape.state_size);
+    std::vector<float> result(state.size());
+    for (size_t h = 0; h < n_heads; ++h)
+        for (size_t i = 0; i < p; ++i)
+            for (size_t j = 0; j < n; ++j)
+                result[(h * n + j) * p + i] = state[(h * p + i) * n + j];
+    return result;
+}
+
+void check_states(const GoldenModel& golden, const Model& model, const SequenceState& state) {
+    constexpr double kTolerance = 1e-4;
+    for (size_t i = 0; i < model.config().layers.size(); ++i) {
+        const LayerConfig& layer = model.config().layers[i];
+        CAPTURE(i);
+        if (layer.kind == LayerKind::mamba2) {
+            const auto ssm =
+                transposed(golden.read<float>(fmt::format("state.ssm.{}", i)), layer.mamba2);
+            CHECK(relative_error(state.ssm_state(i), ssm.data(), ssm.size()) < kTolerance);
+            // The reference has [conv_dim, K-1], the engine [K-1, conv_dim].
+            const auto conv = golden.read<float>(fmt::format("state.conv.{}", i));
+            const auto n_channels = static_cast<size_t>(layer.mamba2.conv_dim());
+            const size_t n_steps = conv.size() / n_channels;
+            std::vector<float> by_time(conv.size());
+            for (size_t c = 0; c < n_channels; ++c)
+                for (size_t k = 0; k < n_steps; ++k)
+                    by_time[k * n_channels + c] = conv[c * n_steps + k];
+            CHECK(relative_error(state.conv_state(i), by_time.data(), by_time.size()) < kTolerance);
+        } else if (layer.kind == LayerKind::attention) {
+            const auto keys = golden.read<float>(fmt::format("state.k.{}", i));
+            const auto values = golden.read<float>(fmt::format("state.v.{}", i));
+            CHECK(relative_error(state.keys(i), keys.data(), keys.size()) < kTolerance);
+            CHECK(relative_error(state.values(i), values.data(), values.size()) < kTolerance);
+        }
+    }
+}
+
+void check_f32(const std::string& name, CpuTier tier) {
+    const GoldenModel golden(name, DType::f32);
+    const auto tokens = golden.read<int32_t>("tokens");
+    const auto expected = golden.read<float>("logits");
+    std::vector<float> first;
+    for (const int n_threads : {1, 2}) {
+        const auto backend = make_cpu_backend(n_threads, tier);
+        const Model model(golden.file(), *backend);
+        const auto n_vocab = static_cast<size_t>(model.config().n_vocab);
+        for (const int64_t chunk : kChunks) {
+            CAPTURE(n_threads);
+            CAPTURE(chunk);
+            Session session(model, {.n_context = 1000, .chunk = chunk});
+            const std::vector<float> logits = all_logits(session, tokens);
+            CHECK(worst_error(logits, expected, n_vocab) < 1e-4);
+            check_states(golden, model, session.state());
+            if (first.empty()) first = logits;
+            // Not only close: one fixed order of every sum, however the work is cut.
+            CHECK(logits == first);
+        }
+    }
+}
+
+void check_quantized(const std::string& name, CpuTier tier, DType type, const std::string& tensor) {
+    const GoldenModel golden(name, type);
+    const auto tokens = golden.read<int32_t>("tokens");
+    const auto expected = golden.read<float>(tensor);
+    const auto positions = golden.read<int32_t>("quantized.positions");
+    std::vector<float> first;
+    for (const int n_threads : {1, 2}) {
+        const auto backend = make_cpu_backend(n_threads, tier);
+        const Model model(golden.file(), *backend);
+        const auto n_vocab = static_cast<size_t>(model.config().n_vocab);
+        for (const int64_t chunk : {int64_t{1}, int64_t{5}, int64_t{1000}}) {
+            CAPTURE(n_threads);
+            CAPTURE(chunk);
+            Session session(model, {.n_context = 1000, .chunk = chunk});
+            const std::vector<float> logits = all_logits(session, tokens);
+            for (size_t i = 0; i < positions.size(); ++i) {
+                const float* row = &logits[static_cast<size_t>(positions[i]) * n_vocab];
+                CAPTURE(positions[i]);
+                CHECK(relative_error(row, &expected[i * n_vocab], n_vocab) < 2e-2);
+            }
+            if (first.empty()) first = logits;
+            CHECK(logits == first);
+        }
+    }
+}
+
+}  // namespace
+
+TEST_CASE("F32 logits and states equal the float64 reference") {
+    for (const std::string& name : golden_names()) {
+        for (const CpuTier tier : supported_tiers()) {
+            CAPTURE(name);
+            CAPTURE(cpu_tier_name(tier));
+            check_f32(name, tier);
+        }
+    }
+}
+
+TEST_CASE("Q8_0 and Q4_0 logits equal the reference on the same rounded weights") {
+    for (const std::string& name : golden_names()) {
+        for (const CpuTier tier : supported_tiers()) {
+            CAPTURE(name);
+            CAPTURE(cpu_tier_name(tier));
+            check_quantized(name, tier, DType::q8_0, "logits.q8_0");
+            check_quantized(name, tier, DType::q4_0, "logits.q4_0");
+        }
+    }
+}
