@@ -12,7 +12,9 @@ namespace {
 
 constexpr size_t kMaxSourceBytes = size_t{4} << 20;
 
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
+bool is_digit(char c) {
+    return c >= '0' && c <= '9';
+}
 bool is_word(char c) {
     return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
 }
@@ -123,7 +125,8 @@ private:
             const size_t line = newline == std::string_view::npos ? 0 : newline + 1;
             const bool starts_line = line > 0 || line_starting_;
             const std::string_view blanks = text.substr(line);
-            if (starts_line && n_leading_whitespace(blanks) == blanks.size()) text = text.substr(0, line);
+            if (starts_line && n_leading_whitespace(blanks) == blanks.size())
+                text = text.substr(0, line);
         }
         if (!text.empty()) add(TokenType::data, begin).text = text;
     }
@@ -217,8 +220,8 @@ private:
 
     void scan_operator(std::string& open_brackets) {
         static constexpr std::array<std::string_view, 26> kOperators = {
-            "//", "**", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~", "[", "]",
-            "(",  ")",  "{",  "}",  ">",  "<",  "=", ".", ":", "|", ",", ";"};
+            "//", "**", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~", "[",
+            "]",  "(",  ")",  "{",  "}",  ">",  "<", "=", ".", ":", "|", ",", ";"};
         for (const std::string_view op : kOperators) {
             if (!at(op)) continue;
             if (op == "(" || op == "[" || op == "{") {
@@ -235,7 +238,8 @@ private:
             return;
         }
         const CodePoint point = decode_utf8(source_, offset_);
-        fail(offset_, "unexpected character '{}'", rest().substr(0, static_cast<size_t>(point.n_bytes)));
+        fail(offset_, "unexpected character '{}'",
+             rest().substr(0, static_cast<size_t>(point.n_bytes)));
     }
 
     // Digits with single underscores between them, appended without the underscores.
@@ -377,8 +381,8 @@ private:
 
 std::vector<Token> tokenize(std::string_view source, std::string_view source_name) {
     if (source.size() > kMaxSourceBytes) {
-        fail_at(source_name, {}, "the template has {} bytes, more than the limit of {}", source.size(),
-                kMaxSourceBytes);
+        fail_at(source_name, {}, "the template has {} bytes, more than the limit of {}",
+                source.size(), kMaxSourceBytes);
     }
     if (!is_valid_utf8(source)) fail_at(source_name, {}, "the template is not valid UTF-8");
     return Lexer(source, source_name).run();

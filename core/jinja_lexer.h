@@ -1,8 +1,8 @@
 // Cuts a template into tokens: text outside the tags (whitespace control already applied) and the
 // words inside them.
 //
-// Follows Jinja 3.1 with the environment that Hugging Face uses: trim_blocks, lstrip_blocks, the last
-// newline of the file dropped, all newlines read as "\n".
+// Follows Jinja 3.1 with the environment that Hugging Face uses: trim_blocks, lstrip_blocks, the
+// last newline of the file dropped, all newlines read as "\n".
 #pragma once
 
 #include "core/error.h"
@@ -50,7 +50,9 @@ struct Token {
     int64_t integer = 0;
     double real = 0;
 
-    bool is_op(std::string_view spelling) const { return type == TokenType::op && text == spelling; }
+    bool is_op(std::string_view spelling) const {
+        return type == TokenType::op && text == spelling;
+    }
     bool is_name(std::string_view name) const { return type == TokenType::name && text == name; }
 };
 

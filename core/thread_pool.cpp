@@ -64,8 +64,8 @@ struct ThreadPool::Impl {
     alignas(64) std::atomic<int64_t> next{0};
     std::atomic<bool> failed{false};
     alignas(64) std::atomic<uint32_t> gate{0};
-    // Counts the loops; what idle workers sleep on. An int, because only that waits on a futex without
-    // a detour in libstdc++.
+    // Counts the loops; what idle workers sleep on. An int, because only that waits on a futex
+    // without a detour in libstdc++.
     alignas(64) std::atomic<int> epoch{0};
     std::atomic<bool> stopping{false};
     std::chrono::microseconds spin_time{0};
@@ -91,7 +91,8 @@ struct ThreadPool::Impl {
         while (!stopping) {
             uint32_t state = gate.load(std::memory_order_acquire);
             if ((state & kOpen) != 0 && state / kLoop != joined) {
-                if (!gate.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel)) continue;
+                if (!gate.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel))
+                    continue;
                 joined = state / kLoop;
                 run_ranges(thread);
                 const uint32_t left = gate.fetch_sub(1, std::memory_order_acq_rel) - 1;
@@ -99,7 +100,8 @@ struct ThreadPool::Impl {
             }
             const auto changed = [&] { return epoch.load(std::memory_order_acquire) != seen; };
             if (!spin_until(spin_time, changed)) epoch.wait(seen, std::memory_order_acquire);
-            // Read before the next look at the gate: a loop that opens after that look is not missed.
+            // Read before the next look at the gate: a loop that opens after that look is not
+            // missed.
             seen = epoch.load(std::memory_order_acquire);
         }
     }
@@ -143,12 +145,15 @@ ThreadPool::ThreadPool(int n_threads) : impl_(std::make_unique<Impl>()) {
 
 ThreadPool::~ThreadPool() = default;
 
-int ThreadPool::n_threads() const { return static_cast<int>(impl_->workers.size()) + 1; }
+int ThreadPool::n_threads() const {
+    return static_cast<int>(impl_->workers.size()) + 1;
+}
 
 void ThreadPool::parallel_for(int64_t n, int64_t grain, const Body& body) {
     NEMO_ASSERT(grain > 0);
     if (n <= grain || impl_->workers.empty()) {
-        for (int64_t begin = 0; begin < n; begin += grain) body(begin, std::min(begin + grain, n), 0);
+        for (int64_t begin = 0; begin < n; begin += grain)
+            body(begin, std::min(begin + grain, n), 0);
         return;
     }
     impl_->body = &body;

@@ -54,7 +54,7 @@ protected:
     // is the beginning of the input.
     virtual void encode_plain(std::string_view text, bool at_start,
                               std::vector<int32_t>& ids) const = 0;
-    // The bytes of a token of type normal or byte.
+    // The bytes of a token of type normal or byte, for SentencePiece also user-defined.
     virtual std::string normal_token_bytes(int32_t id) const = 0;
 
     TokenizerData data_;

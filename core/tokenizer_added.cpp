@@ -1,8 +1,7 @@
 #include "core/tokenizer_added.h"
 
+#include "core/bpe_splitter.h"
 #include "core/utf8.h"
-
-#include <utf8proc.h>
 
 #include <algorithm>
 #include <map>
@@ -17,26 +16,12 @@ bool is_white_space(char32_t c) {
            c == 0x205F || c == 0x3000;
 }
 
-// Alphabetic, mark, decimal digit, connector or joiner. Letters beyond general category L and Nl
-// that Unicode calls alphabetic (circled letters) are left out: utf8proc has no such property.
 bool is_word_character(char32_t c) {
-    if (c == 0x200C || c == 0x200D) return true;
-    switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
-        case UTF8PROC_CATEGORY_LU:
-        case UTF8PROC_CATEGORY_LL:
-        case UTF8PROC_CATEGORY_LT:
-        case UTF8PROC_CATEGORY_LM:
-        case UTF8PROC_CATEGORY_LO:
-        case UTF8PROC_CATEGORY_MN:
-        case UTF8PROC_CATEGORY_MC:
-        case UTF8PROC_CATEGORY_ME:
-        case UTF8PROC_CATEGORY_ND:
-        case UTF8PROC_CATEGORY_NL:
-        case UTF8PROC_CATEGORY_PC:
-            return true;
-        default:
-            return false;
-    }
+    static const RegexSplitter word("[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200C}\\x{200D}]",
+                                    "word characters");
+    std::string text;
+    append_utf8(text, c);
+    return word.matches(text);
 }
 
 size_t start_of_last_code_point(std::string_view text) {
@@ -102,8 +87,11 @@ AddedTokens::AddedTokens(const TokenizerData& data) {
         const TokenType type = data.types[i];
         const bool is_added = type == TokenType::control || type == TokenType::unknown ||
                               type == TokenType::user_defined;
-        if (!is_added || data.tokens[i].empty()) continue;
         const auto id = static_cast<int32_t>(i);
+        // SentencePiece finds the other user-defined pieces itself, after normalisation.
+        const bool is_found_later =
+            data.kind == TokenizerKind::sentencepiece && !needs_trust(data, id);
+        if (!is_added || is_found_later || data.tokens[i].empty()) continue;
         AddedTokenRule rule{.id = id, .normalized = type == TokenType::user_defined};
         if (const auto special_rule = rules.find(id); special_rule != rules.end()) {
             rule = special_rule->second;
@@ -132,7 +120,9 @@ const AddedTokens::Entry* AddedTokens::longest_match(const EntrySet& set, std::s
         }
         if (offset + n == text.size()) break;
         const auto byte = static_cast<uint8_t>(text[offset + n]);
-        const auto byte_of = [n](const Entry& entry) { return static_cast<uint8_t>(entry.text[n]); };
+        const auto byte_of = [n](const Entry& entry) {
+            return static_cast<uint8_t>(entry.text[n]);
+        };
         begin = std::partition_point(begin, end, [&](const Entry& e) { return byte_of(e) < byte; });
         end = std::partition_point(begin, end, [&](const Entry& e) { return byte_of(e) == byte; });
     }
@@ -160,8 +150,7 @@ void AddedTokens::split_section(const EntrySet& set, std::string_view text, Byte
         size_t begin = offset;
         size_t end = offset + entry->text.size();
         offset = end;
-        const std::string_view before =
-            sentence.substr(section.begin, begin - section.begin);
+        const std::string_view before = sentence.substr(section.begin, begin - section.begin);
         const std::string_view after = sentence.substr(end);
         const AddedTokenRule& rule = entry->rule;
         if (rule.single_word && (ends_with_word(before) || starts_with_word(after))) continue;

@@ -1,4 +1,5 @@
-// Finds added tokens (control, unknown and user-defined ones) in raw text, where their trust allows.
+// Finds added tokens (control, unknown and user-defined ones) in raw text, where their trust
+// allows.
 #pragma once
 
 #include "core/tokenizer_data.h"

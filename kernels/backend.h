@@ -23,6 +23,8 @@ namespace nemo {
 // A tensor as the backend keeps it. On the CPU: the mapped file itself.
 struct Weight {
     TensorView view;
+    // NVFP4 tensors come with a factor per matrix (dims[2] of them); null: 1.
+    const float* scale = nullptr;
 
     bool present() const { return view.data != nullptr; }
     int64_t n_in() const { return view.dims[0]; }
@@ -93,7 +95,8 @@ class Backend {
 public:
     virtual ~Backend() = default;
 
-    virtual Weight upload(const TensorView& view) = 0;
+    // `scale`: F32, a factor for each of dims[2] matrices; absent: 1.
+    virtual Weight upload(const TensorView& view, const TensorView* scale = nullptr) = 0;
     virtual FloatBuffer alloc(int64_t n_floats) = 0;
     // Waits for all work and throws Error{runtime} if any of it failed.
     virtual void sync() = 0;

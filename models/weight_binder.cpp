@@ -25,7 +25,20 @@ Weight WeightBinder::take(const std::string& name) {
     if (spec.always_f32 && tensor->dtype != DType::f32)
         fail(ErrorCode::bad_file, "{}: tensor {} has type {}, but F32 is expected", file_.path(),
              name, dtype_info(tensor->dtype).name);
-    return backend_.upload(*tensor);
+    return backend_.upload(*tensor, find_scale(*tensor));
+}
+
+const TensorView* WeightBinder::find_scale(const TensorView& tensor) const {
+    if (tensor.dtype != DType::nvfp4) return nullptr;
+    constexpr std::string_view kSuffix = ".weight";
+    std::string name = tensor.name;
+    if (name.ends_with(kSuffix)) name.resize(name.size() - kSuffix.size());
+    name += ".scale";
+    const TensorView* scale = file_.find(name);
+    if (scale != nullptr && (scale->dtype != DType::f32 || scale->n_elements() != tensor.dims[2]))
+        fail(ErrorCode::bad_file, "{}: tensor {} is {} {}, but F32 [{}] is expected", file_.path(),
+             name, dtype_info(scale->dtype).name, dims_text(scale->dims), tensor.dims[2]);
+    return scale;
 }
 
 Weight WeightBinder::take_in_layer(int layer, const char* suffix) {
@@ -70,7 +83,7 @@ AttentionWeights WeightBinder::take_attention(int layer, const AttentionShape& s
         TensorView part = *fused;
         part.dims[1] = count;
         part.data = fused->row(first);
-        return backend_.upload(part);
+        return backend_.upload(part, find_scale(*fused));
     };
     weights.q.weight = rows(0, shape.q_dim());
     weights.k.weight = rows(shape.q_dim(), shape.kv_dim());

@@ -25,6 +25,8 @@ private:
     Linear take_linear(int layer, const char* stem);
     AttentionWeights take_attention(int layer, const AttentionShape& shape);
     MoeWeights take_moe(int layer, const MoeShape& shape);
+    // The factor that belongs to an NVFP4 tensor; nullptr if there is none.
+    const TensorView* find_scale(const TensorView& tensor) const;
     // `name` as it is in the file, or an absent Weight; dims[0] must be n if it is there.
     Weight take_optional_bias(const std::string& name, int64_t n);
 

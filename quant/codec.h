@@ -1,5 +1,5 @@
-// Encoding and decoding of rows in every number format nemo knows: the scalar truth that kernels are
-// tested against. Layouts: GGUF specification; one file per family of formats.
+// Encoding and decoding of rows in every number format nemo knows: the scalar truth that kernels
+// are tested against. Layouts: GGUF specification; one file per family of formats.
 #pragma once
 
 #include "core/tensor.h"

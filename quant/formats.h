@@ -50,7 +50,9 @@ T load_as(const std::byte* source) {
     return value;
 }
 
-inline float load_f16(const std::byte* source) { return f16_to_f32(load_as<uint16_t>(source)); }
+inline float load_f16(const std::byte* source) {
+    return f16_to_f32(load_as<uint16_t>(source));
+}
 
 inline uint32_t byte_at(const std::byte* source, int index) {
     return std::to_integer<uint32_t>(source[index]);

@@ -29,7 +29,9 @@ void decode_nibbles(const std::byte* codes, uint32_t fifth_bits, int offset, flo
 }
 
 // 1/d; 0 for a block of zeros or of values so small that 1/d overflows (their fp16 scale is 0).
-float inverse(float d) { return std::fabs(d) > 0x1p-127f ? 1.0f / d : 0.0f; }
+float inverse(float d) {
+    return std::fabs(d) > 0x1p-127f ? 1.0f / d : 0.0f;
+}
 
 void store_scale(float d, std::byte* target) {
     const uint16_t bits = f32_to_f16(d);

@@ -20,13 +20,14 @@ void decode_floats(const std::byte* codes, int n_bytes, float scale, float* targ
 
 // 2^(exponent - 128). The two smallest are fp32 subnormals.
 float half_e8m0(uint32_t exponent) {
-    const uint32_t bits =
-        exponent < 2 ? uint32_t{0x00200000} << exponent : (exponent - 1) << 23;
+    const uint32_t bits = exponent < 2 ? uint32_t{0x00200000} << exponent : (exponent - 1) << 23;
     return std::bit_cast<float>(bits);
 }
 
 // Unsigned E4M3. 0x7F, NaN in the OCP format, stands for 0.
-float ue4m3(uint32_t bits) { return bits == 0x7fu ? 0.0f : e4m3_to_f32(bits & 0x7fu); }
+float ue4m3(uint32_t bits) {
+    return bits == 0x7fu ? 0.0f : e4m3_to_f32(bits & 0x7fu);
+}
 
 }  // namespace
 

@@ -1,5 +1,5 @@
-// Q2_K to Q6_K: super-blocks of 256 codes in sub-blocks of 16 or 32, whose scales (and minimums) are
-// small integers under one fp16 scale each.
+// Q2_K to Q6_K: super-blocks of 256 codes in sub-blocks of 16 or 32, whose scales (and minimums)
+// are small integers under one fp16 scale each.
 #include "quant/formats.h"
 
 namespace nemo {

@@ -35,7 +35,8 @@ void decode_iq4_xs(const std::byte* source, float* target, int64_t n) {
         for (int block = 0; block < 8; ++block) {
             const uint32_t low = byte_at(source + 4, block / 2) >> (4 * (block % 2));
             const uint32_t scale = (low & 15u) | (((high >> (2 * block)) & 3u) << 4);
-            decode_indices(source + 8 + 16 * block, d * static_cast<float>(static_cast<int>(scale) - 32),
+            decode_indices(source + 8 + 16 * block,
+                           d * static_cast<float>(static_cast<int>(scale) - 32),
                            target + i + 32 * block);
         }
     }

@@ -1,5 +1,5 @@
-// Scalar conversions between fp32 and the 16- and 8-bit float formats. Encoders round to nearest, ties
-// to even. Inline and without branches, so that loops over rows become vector code.
+// Scalar conversions between fp32 and the 16- and 8-bit float formats. Encoders round to nearest,
+// ties to even. Inline and without branches, so that loops over rows become vector code.
 #pragma once
 
 #include <bit>
@@ -32,7 +32,9 @@ inline uint16_t f32_to_f16(float value) {
     return static_cast<uint16_t>(half | ((bits >> 16) & 0x8000u));
 }
 
-inline float bf16_to_f32(uint16_t bits) { return std::bit_cast<float>(uint32_t{bits} << 16); }
+inline float bf16_to_f32(uint16_t bits) {
+    return std::bit_cast<float>(uint32_t{bits} << 16);
+}
 
 inline uint16_t f32_to_bf16(float value) {
     const uint32_t bits = std::bit_cast<uint32_t>(value);

@@ -1,5 +1,5 @@
-// The pool under many short loops, sleeping workers, exceptions and more threads than cores. Run under
-// ThreadSanitizer too (preset tsan).
+// The pool under many short loops, sleeping workers, exceptions and more threads than cores. Run
+// under ThreadSanitizer too (preset tsan).
 #include "core/thread_pool.h"
 
 #include <doctest/doctest.h>
@@ -77,4 +77,6 @@ TEST_CASE("an exception of a body reaches the caller and the pool lives on") {
     }
 }
 
-TEST_CASE("0 threads means one per usable core") { CHECK(ThreadPool(0).n_threads() >= 1); }
+TEST_CASE("0 threads means one per usable core") {
+    CHECK(ThreadPool(0).n_threads() >= 1);
+}

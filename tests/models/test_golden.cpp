@@ -1,5 +1,6 @@
 // The engine against the float64 reference: every layer kind, every split of the prompt, every
 // instruction tier, any number of threads.
+#include "core/error.h"
 #include "tests/models/golden_model.h"
 
 using namespace nemo;

@@ -1,5 +1,5 @@
-// Every number format against the oracle's fixtures (tests/oracle/make_quant_fixtures.py) and against
-// blocks worked out by hand.
+// Every number format against the oracle's fixtures (tests/oracle/make_quant_fixtures.py) and
+// against blocks worked out by hand.
 #include "quant/codec.h"
 #include "quant/half.h"
 
@@ -124,15 +124,16 @@ TEST_CASE("hand-made blocks of 32") {
 }
 
 TEST_CASE("hand-made super-blocks of 256") {
-    // Q4_K: d = 1, d_min = 2. Sub-block 0: scale 3, minimum 1. Sub-block 5: scale 0x21, minimum 0x12.
+    // Q4_K: d = 1, d_min = 2. Sub-block 0: scale 3, minimum 1. Sub-block 5: scale 0x21, minimum
+    // 0x12.
     std::vector<std::byte> q4 = block({0, kHalfOne, 0, kHalfTwo}, 144);
     q4[4 + 0] = std::byte{3};
     q4[4 + 4] = std::byte{1};
-    q4[4 + 9] = std::byte{0x21};                  // low nibbles of scale 5 and minimum 5
-    q4[4 + 1] = std::byte{2 << 6};                // high bits of scale 5
-    q4[4 + 5] = std::byte{1 << 6};                // high bits of minimum 5
-    q4[16 + 7] = std::byte{0x0B};                 // element 7, sub-block 0
-    q4[16 + 64 + 2] = std::byte{0x40};            // element 160 + 2, sub-block 5
+    q4[4 + 9] = std::byte{0x21};        // low nibbles of scale 5 and minimum 5
+    q4[4 + 1] = std::byte{2 << 6};      // high bits of scale 5
+    q4[4 + 5] = std::byte{1 << 6};      // high bits of minimum 5
+    q4[16 + 7] = std::byte{0x0B};       // element 7, sub-block 0
+    q4[16 + 64 + 2] = std::byte{0x40};  // element 160 + 2, sub-block 5
     CHECK(decode(DType::q4_k, q4)[7] == 3.0f * 11 - 2.0f * 1);
     CHECK(decode(DType::q4_k, q4)[162] == 33.0f * 4 - 2.0f * 18);
     // Q5_K: the same with high bits of sub-blocks 0 and 5.
@@ -143,8 +144,8 @@ TEST_CASE("hand-made super-blocks of 256") {
     q5.insert(q5.end(), q4.begin() + 16, q4.end());
     CHECK(decode(DType::q5_k, q5)[7] == 3.0f * 27 - 2.0f * 1);
     CHECK(decode(DType::q5_k, q5)[162] == 33.0f * 20 - 2.0f * 18);
-    // Q6_K: element 128 + 96 + 17: high nibble of low[64 + 32 + 17], bits 6-7 of high[32 + 17], scale
-    // 8 + 1 + 6.
+    // Q6_K: element 128 + 96 + 17: high nibble of low[64 + 32 + 17], bits 6-7 of high[32 + 17],
+    // scale 8 + 1 + 6.
     std::vector<std::byte> q6 = block({}, 210);
     q6[64 + 49] = std::byte{0x90};
     q6[128 + 49] = std::byte{0x80};

@@ -80,8 +80,8 @@ TEST_CASE("every E4M3 value decodes by its definition") {
     for (uint32_t bits = 0; bits < 256; ++bits) {
         const int exponent = static_cast<int>((bits >> 3) & 15u);
         const double mantissa = bits & 7u;
-        double expected = exponent == 0 ? std::ldexp(mantissa, -9)
-                                        : std::ldexp(8.0 + mantissa, exponent - 10);
+        double expected =
+            exponent == 0 ? std::ldexp(mantissa, -9) : std::ldexp(8.0 + mantissa, exponent - 10);
         if ((bits & 0x80u) != 0) expected = -expected;
         const float value = e4m3_to_f32(static_cast<uint8_t>(bits));
         if ((bits & 0x7fu) == 0x7f)

@@ -1,0 +1,122 @@
+#include "convert/convert.h"
+
+#include "core/error.h"
+#include "core/gguf_writer.h"
+#include "core/thread_pool.h"
+#include "quant/codec.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+namespace nemo {
+
+namespace {
+
+constexpr int64_t kSlabBytes = int64_t{8} << 20;  // encoded
+constexpr int64_t kGrainElements = int64_t{1} << 16;
+
+// The largest magnitude that a type holds without turning into infinity. The block formats' limit
+// is that of their F16 scale times the largest code.
+float largest_value(DType dtype) {
+    constexpr float kF16Max = 65504.0f;
+    switch (dtype) {
+        case DType::f16:
+            return kF16Max;
+        case DType::bf16:
+            return 0x1.FEp127f;
+        case DType::q8_0:
+            return kF16Max * 127.0f;
+        case DType::q4_0:
+            return kF16Max * 8.0f;
+        default:
+            return std::numeric_limits<float>::max();
+    }
+}
+
+class SlabEncoder {
+public:
+    explicit SlabEncoder(int n_threads)
+        : pool_(n_threads), values_(static_cast<size_t>(pool_.n_threads())) {}
+
+    // The encoded rows [first, first + n) of a tensor; valid until the next call.
+    std::span<const std::byte> encode(const PlannedTensor& tensor, int64_t row_bytes, int64_t first,
+                                      int64_t n) {
+        encoded_.resize(static_cast<size_t>(n * row_bytes));
+        const int64_t row_length = tensor.spec.dims[0];
+        const int64_t grain = std::max<int64_t>(1, kGrainElements / row_length);
+        pool_.parallel_for(n, grain, [&](int64_t begin, int64_t end, int thread) {
+            std::vector<float>& values = values_[static_cast<size_t>(thread)];
+            const int64_t n_values = (end - begin) * row_length;
+            values.resize(static_cast<size_t>(n_values));
+            tensor.source.read((first + begin) * row_length, n_values, values.data());
+            check_range(tensor, values);
+            // Rows are whole blocks, so several rows encode like one long row.
+            encode_row(tensor.dtype, values.data(), encoded_.data() + begin * row_bytes, n_values);
+        });
+        return encoded_;
+    }
+
+private:
+    static void check_range(const PlannedTensor& tensor, const std::vector<float>& values) {
+        const float limit = largest_value(tensor.dtype);
+        for (const float value : values) {
+            if (std::fabs(value) <= limit) continue;
+            fail(ErrorCode::bad_file, "tensor {} holds {}, but {} ends at {}: choose another type",
+                 tensor.source.name(), value, dtype_info(tensor.dtype).name, limit);
+        }
+    }
+
+    ThreadPool pool_;
+    std::vector<std::vector<float>> values_;  // one per thread
+    std::vector<std::byte> encoded_;
+};
+
+}  // namespace
+
+void check_target(const std::filesystem::path& input, const std::filesystem::path& target,
+                  bool force) {
+    const std::filesystem::file_status status = std::filesystem::status(target);
+    if (!std::filesystem::exists(status)) return;
+    if (!std::filesystem::is_regular_file(status)) {
+        fail(ErrorCode::runtime, "{}: exists and is not a regular file", target.string());
+    }
+    for (const auto& entry : std::filesystem::directory_iterator(input)) {
+        if (entry.path().extension() == ".gguf" || !entry.is_regular_file()) continue;
+        if (std::filesystem::equivalent(entry.path(), target)) {
+            fail(ErrorCode::runtime, "{}: is part of the checkpoint that is to be converted",
+                 target.string());
+        }
+    }
+    if (!force) {
+        fail(ErrorCode::runtime, "{}: exists already; --force replaces it", target.string());
+    }
+}
+
+void write_model(const ConversionPlan& plan, const std::filesystem::path& target, int n_threads,
+                 const ProgressCallback& on_progress) {
+    const std::vector<GgufTensorInfo> infos = plan.tensor_infos();
+    ConvertProgress progress;
+    for (const GgufTensorInfo& info : infos) progress.n_total_bytes += info.n_bytes();
+
+    GgufWriter writer(target, plan.metadata, infos);
+    SlabEncoder encoder(n_threads);
+    for (size_t i = 0; i < infos.size(); ++i) {
+        const int64_t n_rows = infos[i].dims[1] * infos[i].dims[2] * infos[i].dims[3];
+        const int64_t row_bytes = static_cast<int64_t>(infos[i].n_bytes()) / n_rows;
+        const int64_t n_slab_rows = std::max<int64_t>(1, kSlabBytes / row_bytes);
+        for (int64_t row = 0; row < n_rows; row += n_slab_rows) {
+            on_progress(progress);
+            const int64_t n = std::min(n_slab_rows, n_rows - row);
+            const std::span<const std::byte> bytes =
+                encoder.encode(plan.tensors[i], row_bytes, row, n);
+            writer.write(bytes);
+            progress.n_done_bytes += bytes.size();
+        }
+    }
+    on_progress(progress);
+    writer.finish();
+}
+
+}  // namespace nemo

@@ -1,0 +1,33 @@
+// Carries out a conversion plan: reads, encodes and writes the weights slab by slab, so that memory
+// stays bounded whatever the size of the model.
+#pragma once
+
+#include "convert/plan.h"
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+
+namespace nemo {
+
+struct ConvertProgress {
+    uint64_t n_done_bytes = 0;  // of encoded weights
+    uint64_t n_total_bytes = 0;
+};
+
+// Called between slabs, on the calling thread. An exception it throws ends the conversion, and
+// nothing is left behind.
+using ProgressCallback = std::function<void(const ConvertProgress&)>;
+
+// Throws Error{runtime} if `target` cannot be the result of converting the folder `input`: it
+// exists and `force` is not given, it is not a regular file, or it is one of the checkpoint's own
+// files.
+void check_target(const std::filesystem::path& input, const std::filesystem::path& target,
+                  bool force);
+
+// Writes the file; it appears under `target` complete or not at all. `n_threads` 0: one per core.
+// Throws Error{bad_file} if a weight is not finite or does not fit the type.
+void write_model(const ConversionPlan& plan, const std::filesystem::path& target, int n_threads,
+                 const ProgressCallback& on_progress);
+
+}  // namespace nemo

@@ -1,0 +1,350 @@
+#include "convert/hf_config.h"
+
+#include "core/error.h"
+
+#include <algorithm>
+#include <limits>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+namespace nemo {
+
+namespace {
+
+constexpr int64_t kMaxInteger = std::numeric_limits<int32_t>::max();
+// softplus of any trained projection stays far below this.
+constexpr double kNoTimeStepLimit = 1e10;
+
+using Spellings = std::initializer_list<const char*>;
+
+// Typed access to the fields of one object. null counts as absent.
+class Fields {
+public:
+    Fields(const Json& object, const std::string& source) : object_(object), source_(source) {}
+
+    const std::string& source() const { return source_; }
+
+    // The value under the first spelling that is present.
+    const Json* find(Spellings spellings) const {
+        const Json* found = nullptr;
+        const char* found_key = nullptr;
+        for (const char* key : spellings) {
+            const Json* value = object_.find(key);
+            if (value == nullptr || value->is_null()) continue;
+            if (found != nullptr && !(*found == *value)) {
+                fail(ErrorCode::bad_file, "{}: {} is {}, but {} is {}", source_, found_key,
+                     to_json_text(*found), key, to_json_text(*value));
+            }
+            if (found == nullptr) {
+                found = value;
+                found_key = key;
+            }
+        }
+        return found;
+    }
+
+    int64_t integer(Spellings spellings, std::optional<int64_t> fallback = {}) const {
+        const Json* value = find(spellings);
+        if (value == nullptr) {
+            if (!fallback) missing(spellings);
+            return *fallback;
+        }
+        return integer_value(*value, *spellings.begin());
+    }
+
+    int64_t integer_value(const Json& value, const char* key) const {
+        if (!value.is_integer() || value.integer() < 0 || value.integer() > kMaxInteger) {
+            wrong(key, value, "an integer from 0 to 2147483647");
+        }
+        return value.integer();
+    }
+
+    double real(Spellings spellings, double fallback) const {
+        const Json* value = find(spellings);
+        if (value == nullptr) return fallback;
+        if (!value->is_number()) wrong(*spellings.begin(), *value, "a number");
+        return value->number();
+    }
+
+    bool flag(Spellings spellings, bool fallback) const {
+        const Json* value = find(spellings);
+        if (value == nullptr) return fallback;
+        if (!value->is_bool()) wrong(*spellings.begin(), *value, "true or false");
+        return value->boolean();
+    }
+
+    [[noreturn]] void wrong(const char* key, const Json& value, const char* wanted) const {
+        fail(ErrorCode::bad_file, "{}: {} is {}, expected {}", source_, key, to_json_text(value),
+             wanted);
+    }
+
+private:
+    [[noreturn]] void missing(Spellings spellings) const {
+        fail(ErrorCode::bad_file, "{}: {} is missing", source_, *spellings.begin());
+    }
+
+    const Json& object_;
+    const std::string& source_;
+};
+
+// ---------------------------------------------------------------- what is refused
+
+void check_architecture(const Json& config, const Fields& fields) {
+    if (config.find("block_configs") != nullptr) {
+        fail(ErrorCode::bad_file,
+             "{}: block_configs (Nemotron-H Puzzle, dimensions per layer) is not supported yet",
+             fields.source());
+    }
+    constexpr std::string_view kSupported =
+        "supported: NemotronHForCausalLM (model_type nemotron_h)";
+    const Json* architectures = fields.find({"architectures"});
+    if (architectures != nullptr) {
+        const bool known =
+            architectures->is_array() &&
+            std::ranges::find(architectures->array(), Json("NemotronHForCausalLM")) !=
+                architectures->array().end();
+        if (!known) {
+            fail(ErrorCode::bad_file, "{}: architectures is {}; {}", fields.source(),
+                 to_json_text(*architectures), kSupported);
+        }
+        return;
+    }
+    const Json* model_type = fields.find({"model_type"});
+    if (model_type == nullptr || !(*model_type == Json("nemotron_h"))) {
+        fail(ErrorCode::bad_file, "{}: model_type is {}; {}", fields.source(),
+             model_type == nullptr ? "missing" : to_json_text(*model_type), kSupported);
+    }
+}
+
+// The value of one end of time_step_limit: a number, or one of the ways to write infinity.
+std::optional<double> limit_value(const Json& value) {
+    if (value.is_number()) return value.number();
+    const Json* wrapped = value.find("__float__");
+    const Json& text = wrapped != nullptr ? *wrapped : value;
+    if (text == Json("Infinity") || text == Json("inf")) {
+        return std::numeric_limits<double>::infinity();
+    }
+    return std::nullopt;
+}
+
+// Neither llama.cpp's file format nor our kernels clamp the time step.
+void check_time_step_limit(const Fields& fields) {
+    const Json* value = fields.find({"time_step_limit", "mamba_dt_limit"});
+    if (value == nullptr) return;
+    const bool is_pair = value->is_array() && value->array().size() == 2;
+    const std::optional<double> low = is_pair ? limit_value(value->array()[0]) : std::nullopt;
+    const std::optional<double> high = is_pair ? limit_value(value->array()[1]) : std::nullopt;
+    if (!low || !high) fields.wrong("time_step_limit", *value, "two numbers");
+    if (!(*low <= 0.0 && *high >= kNoTimeStepLimit)) {
+        fail(ErrorCode::bad_file,
+             "{}: time_step_limit is {}; only [0, Infinity] (no limit) is supported",
+             fields.source(), to_json_text(*value));
+    }
+}
+
+void check_unsupported(const Fields& fields) {
+    for (const char* key : {"use_bias", "mamba_proj_bias", "attention_bias", "mlp_bias"}) {
+        if (fields.flag({key}, false)) {
+            fail(ErrorCode::bad_file, "{}: {} is true; biases of linear layers are not supported",
+                 fields.source(), key);
+        }
+    }
+    if (!fields.flag({"use_conv_bias", "mamba_conv_bias"}, true)) {
+        fail(ErrorCode::bad_file, "{}: use_conv_bias is false, which is not supported",
+             fields.source());
+    }
+    const std::pair<const char*, const char*> activations[] = {{"mamba_hidden_act", "silu"},
+                                                               {"mlp_hidden_act", "relu2"}};
+    for (const auto& [key, wanted] : activations) {
+        const Json* value = fields.find({key});
+        if (value != nullptr && !(*value == Json(wanted))) {
+            fail(ErrorCode::bad_file, "{}: {} is {}; only \"{}\" is supported", fields.source(),
+                 key, to_json_text(*value), wanted);
+        }
+    }
+    check_time_step_limit(fields);
+}
+
+// ---------------------------------------------------------------- layers
+
+std::vector<LayerKind> kinds_from_pattern(const Json& value, const Fields& fields) {
+    constexpr const char* kKey = "hybrid_override_pattern";
+    if (!value.is_string()) fields.wrong(kKey, value, "a string");
+    std::vector<LayerKind> kinds;
+    for (const char c : value.string()) {
+        switch (c) {
+            case 'M':
+                kinds.push_back(LayerKind::mamba2);
+                break;
+            case '*':
+                kinds.push_back(LayerKind::attention);
+                break;
+            case '-':
+                kinds.push_back(LayerKind::mlp);
+                break;
+            case 'E':
+                kinds.push_back(LayerKind::moe);
+                break;
+            default:
+                fields.wrong(kKey, value, "the characters M, *, - and E");
+        }
+    }
+    return kinds;
+}
+
+std::vector<LayerKind> kinds_from_list(const Json& value, const Fields& fields) {
+    constexpr const char* kKey = "layers_block_type";
+    if (!value.is_array()) fields.wrong(kKey, value, "a list");
+    std::vector<LayerKind> kinds;
+    for (const Json& entry : value.array()) {
+        const std::string_view name = entry.is_string() ? entry.string() : std::string_view();
+        if (name == "mamba" || name == "mamba2" || name == "linear_attention" || name == "M") {
+            kinds.push_back(LayerKind::mamba2);
+        } else if (name == "attention" || name == "full_attention" || name == "*") {
+            kinds.push_back(LayerKind::attention);
+        } else if (name == "mlp" || name == "-") {
+            kinds.push_back(LayerKind::mlp);
+        } else if (name == "moe" || name == "E") {
+            kinds.push_back(LayerKind::moe);
+        } else {
+            fail(ErrorCode::bad_file, "{}: {}[{}] is {}, expected mamba, attention, mlp or moe",
+                 fields.source(), kKey, kinds.size(), to_json_text(entry));
+        }
+    }
+    return kinds;
+}
+
+std::vector<LayerKind> layer_kinds(const Fields& fields) {
+    const Json* pattern = fields.find({"hybrid_override_pattern"});
+    const Json* list = fields.find({"layers_block_type", "layer_types"});
+    if (pattern == nullptr && list == nullptr) {
+        fail(ErrorCode::bad_file, "{}: neither hybrid_override_pattern nor layers_block_type",
+             fields.source());
+    }
+    const std::vector<LayerKind> kinds =
+        pattern != nullptr ? kinds_from_pattern(*pattern, fields) : kinds_from_list(*list, fields);
+    if (pattern != nullptr && list != nullptr && kinds != kinds_from_list(*list, fields)) {
+        fail(ErrorCode::bad_file, "{}: hybrid_override_pattern and layers_block_type disagree",
+             fields.source());
+    }
+    const int64_t n_layers = static_cast<int64_t>(kinds.size());
+    const int64_t n_declared = fields.integer({"num_hidden_layers"}, n_layers);
+    if (n_declared != n_layers) {
+        fail(ErrorCode::bad_file, "{}: num_hidden_layers is {}, but the layer pattern has {}",
+             fields.source(), n_declared, n_layers);
+    }
+    return kinds;
+}
+
+Mamba2Shape mamba2_shape(const Fields& fields) {
+    return {
+        .n_heads = fields.integer({"mamba_num_heads"}),
+        .head_dim = fields.integer({"mamba_head_dim"}),
+        .state_size =
+            fields.integer({"ssm_state_size", "mamba_d_state", "ssm_states_size"}, int64_t{128}),
+        .n_groups = fields.integer({"n_groups", "mamba_n_groups"}, int64_t{8}),
+        .conv_kernel = fields.integer({"conv_kernel", "mamba_d_conv"}, int64_t{4}),
+    };
+}
+
+AttentionShape attention_shape(const Fields& fields) {
+    const int64_t n_heads = fields.integer({"num_attention_heads"});
+    return {
+        .n_heads = n_heads,
+        .n_kv_heads = fields.integer({"num_key_value_heads"}, n_heads),
+        // hidden_size / heads would be wrong for most of the family.
+        .head_dim = fields.integer({"head_dim", "attention_head_dim"}, int64_t{128}),
+    };
+}
+
+MoeShape moe_shape(const Fields& fields) {
+    MoeShape moe;
+    moe.router.n_experts = fields.integer({"n_routed_experts"});
+    moe.router.n_used = fields.integer({"num_experts_per_tok"});
+    moe.router.n_groups = fields.integer({"n_group"}, int64_t{1});
+    moe.router.n_groups_used = fields.integer({"topk_group"}, int64_t{1});
+    moe.router.normalize = fields.flag({"norm_topk_prob"}, true);
+    moe.router.scale = static_cast<float>(fields.real({"routed_scaling_factor"}, 1.0));
+    moe.n_ff = fields.integer({"moe_intermediate_size"});
+    moe.n_latent = fields.integer({"moe_latent_size"}, int64_t{0});
+    const int64_t n_shared = fields.integer({"n_shared_experts"}, int64_t{1});
+    if (n_shared > 0) {
+        moe.n_ff_shared = n_shared * fields.integer({"moe_shared_expert_intermediate_size"});
+    }
+    return moe;
+}
+
+// The width of each of the n '-' blocks: one number for all, or a list.
+std::vector<int64_t> mlp_widths(const Fields& fields, size_t n) {
+    if (n == 0) return {};
+    constexpr const char* kKey = "intermediate_size";
+    const Json* value = fields.find({kKey});
+    if (value == nullptr || !value->is_array()) {
+        return std::vector<int64_t>(n, fields.integer({kKey}));
+    }
+    std::vector<int64_t> widths;
+    for (const Json& entry : value->array()) widths.push_back(fields.integer_value(entry, kKey));
+    if (widths.size() == 1) widths.resize(n, widths[0]);
+    if (widths.size() != n) {
+        fail(ErrorCode::bad_file, "{}: {} has {} entries, but there are {} MLP blocks",
+             fields.source(), kKey, widths.size(), n);
+    }
+    return widths;
+}
+
+std::vector<LayerConfig> layer_configs(const Fields& fields) {
+    const std::vector<LayerKind> kinds = layer_kinds(fields);
+    const auto count = [&](LayerKind kind) {
+        return static_cast<size_t>(std::ranges::count(kinds, kind));
+    };
+    const std::vector<int64_t> widths = mlp_widths(fields, count(LayerKind::mlp));
+    std::vector<LayerConfig> layers;
+    size_t n_mlp = 0;
+    for (const LayerKind kind : kinds) {
+        LayerConfig layer;
+        layer.kind = kind;
+        switch (kind) {
+            case LayerKind::mamba2:
+                layer.mamba2 = mamba2_shape(fields);
+                break;
+            case LayerKind::attention:
+                layer.attention = attention_shape(fields);
+                break;
+            case LayerKind::mlp:
+                layer.n_ff = widths[n_mlp++];
+                break;
+            case LayerKind::moe:
+                layer.moe = moe_shape(fields);
+                break;
+        }
+        layers.push_back(layer);
+    }
+    return layers;
+}
+
+}  // namespace
+
+ModelConfig config_from_hf(const Json& root, const std::string& source) {
+    // Multimodal checkpoints wrap the language model's configuration.
+    const Json* wrapped = root.find("llm_config");
+    const Json& config = wrapped != nullptr ? *wrapped : root;
+    if (!config.is_object()) fail(ErrorCode::bad_file, "{}: not a JSON object", source);
+    const Fields fields(config, source);
+    check_architecture(config, fields);
+    check_unsupported(fields);
+
+    ModelConfig result;
+    result.n_vocab = fields.integer({"vocab_size"});
+    result.n_embd = fields.integer({"hidden_size"});
+    result.n_context = fields.integer({"max_position_embeddings"}, int64_t{0});
+    result.rms_eps =
+        static_cast<float>(fields.real({"layer_norm_epsilon", "rms_norm_eps", "norm_eps"}, 1e-5));
+    result.tied_embeddings = fields.flag({"tie_word_embeddings"}, false);
+    result.layers = layer_configs(fields);
+    result.architecture = result.has_moe() ? "nemotron_h_moe" : "nemotron_h";
+    check_config(result, source);
+    return result;
+}
+
+}  // namespace nemo

@@ -1,0 +1,79 @@
+// Finds the checkpoint tensors that make up one tensor of the GGUF file, and reads them as fp32.
+//
+// Every tensor of the file is, element by element in row-major order, either one checkpoint tensor
+// or the concatenation of the per-expert ones; shapes differ only by dropped or split dimensions.
+// So a source is a list of equal parts and a function of one value. Q and K rows are not permuted:
+// without rotary positions any order within a head gives the same attention.
+#pragma once
+
+#include "convert/safetensors.h"
+#include "models/inventory.h"
+
+#include <cstdint>
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+namespace nemo {
+
+class TensorSource {
+public:
+    struct Part {
+        SafetensorsView view;
+        float scale = 1.0f;  // of an FP8 tensor
+    };
+
+    // What happens to each value.
+    enum class Transform {
+        none,
+        negative_exp,  // A_log -> A
+    };
+
+    TensorSource(std::vector<Part> parts, Transform transform, std::string source)
+        : parts_(std::move(parts)), transform_(transform), source_(std::move(source)) {}
+
+    // `n` values from element `first` on, which must exist. Throws Error{bad_file} naming the
+    // checkpoint tensor and the element if a value is not finite.
+    void read(int64_t first, int64_t n, float* target) const;
+
+    // How the checkpoint stores it, and the name of the first (for most: the only) tensor.
+    SafetensorsType type() const { return parts_.front().view.type; }
+    const std::string& name() const { return parts_.front().view.name; }
+    uint64_t n_bytes() const;
+
+private:
+    void read_part(const Part& part, int64_t first, int64_t n, float* target) const;
+
+    std::vector<Part> parts_;  // all of the same number of elements
+    Transform transform_;
+    std::string source_;
+};
+
+// The tensors of a checkpoint under the names that Nemotron-H checkpoints use.
+class CheckpointTensors {
+public:
+    // `source` names the checkpoint in errors. `weights` must outlive this object.
+    CheckpointTensors(const SafetensorsSet& weights, std::string source);
+
+    // Throws Error{bad_file} with the checkpoint's tensor name if it is missing, has another shape
+    // than the configuration asks for, or a dtype that cannot be read.
+    TensorSource bind(const TensorSpec& spec);
+
+    // After everything was bound: tensors that nobody asked for and that are not known to be
+    // dispensable. Throws Error{bad_file} if one is a bias: leaving it out would change the model.
+    std::vector<std::string> unused_tensors() const;
+
+private:
+    std::string name_of(const TensorSpec& spec) const;
+    TensorSource::Part bind_part(const std::string& name, const std::vector<int64_t>& shape);
+    std::vector<TensorSource::Part> bind_experts(const TensorSpec& spec);
+    float fp8_scale(const SafetensorsView& view);
+
+    const SafetensorsSet& weights_;
+    std::string source_;
+    std::string prefix_;       // of the layers: "backbone."
+    std::string head_prefix_;  // of lm_head: ""
+    std::unordered_set<std::string> used_;
+};
+
+}  // namespace nemo

@@ -1,0 +1,278 @@
+// Backend on the CPU: cuts every operation into pieces whose size depends on the shapes only, and
+// runs the tier's inner loops on them. Weights are the mapped file itself.
+#include "kernels/cpu/cpu_backend.h"
+
+#include "core/environment.h"
+#include "core/error.h"
+#include "core/thread_pool.h"
+#include "kernels/cpu/experts.h"
+#include "kernels/cpu/matmul.h"
+#include "kernels/cpu/router.h"
+#include "kernels/cpu/scratch.h"
+#include "quant/codec.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+namespace nemo {
+
+namespace {
+
+// Pieces of work: long enough to hide the claim of the next one, and enough of them for many cores.
+constexpr int64_t kTokenGrain = 4;
+constexpr int64_t kGroupGrain = 4;
+constexpr int64_t kConvChannels = 256;
+constexpr int64_t kElementGrain = 16384;
+// Cache rows that attention weighs before it moves on to the next head that shares them.
+constexpr int64_t kValueRows = 64;
+
+float softplus(float x) {
+    return x > 20.0f ? x : std::log1p(std::exp(x));
+}
+
+struct AttentionCall {
+    const AttentionShape& shape;
+    const float* q;
+    const float* k_cache;
+    const float* v_cache;
+    int64_t position;
+    float* y;
+};
+
+struct AttentionScratch {
+    Scratch<float> scaled_q;
+    Scratch<const void*> q_rows;
+    Scratch<float> scores;
+};
+
+class CpuBackend final : public Backend {
+public:
+    CpuBackend(int n_threads, const TierOps& ops)
+        : pool_(n_threads),
+          ops_(ops),
+          tiles_(static_cast<size_t>(pool_.n_threads())),
+          floats_(tiles_.size()),
+          attention_(tiles_.size()),
+          routers_(tiles_.size()) {}
+
+    Weight upload(const TensorView& view, const TensorView* scale) override {
+        return {.view = view,
+                .scale = scale == nullptr ? nullptr : reinterpret_cast<const float*>(scale->data)};
+    }
+
+    // Large blocks come straight from the kernel as zero pages that cost nothing until they are
+    // used: a cache for a long context is mostly such pages.
+    FloatBuffer alloc(int64_t n_floats) override {
+        constexpr size_t kAlignment = 64;
+        constexpr auto kMostFloats = std::numeric_limits<int64_t>::max() / 8;
+        void* memory = nullptr;
+        if (n_floats >= 0 && n_floats < kMostFloats)
+            memory = std::calloc(static_cast<size_t>(n_floats) * sizeof(float) + kAlignment, 1);
+        if (memory == nullptr)
+            fail(ErrorCode::out_of_memory, "cannot allocate memory for {} fp32 values", n_floats);
+        const auto address = reinterpret_cast<uintptr_t>(memory);
+        const size_t padding = kAlignment - address % kAlignment;
+        auto* floats = reinterpret_cast<float*>(static_cast<std::byte*>(memory) + padding);
+        return {floats, [memory](float*) { std::free(memory); }};
+    }
+
+    void sync() override {}
+
+    void embed(const Weight& table, std::span<const int32_t> tokens, float* y) override {
+        const TensorView& view = table.view;
+        const int64_t n = view.row_length();
+        pool_.parallel_for(std::ssize(tokens), kTokenGrain, [&](int64_t begin, int64_t end, int) {
+            for (int64_t t = begin; t < end; ++t)
+                decode_row(view.dtype, view.row(tokens[static_cast<size_t>(t)]), y + t * n, n);
+        });
+    }
+
+    void rms_norm(const float* x, const Weight& weight, float eps, int64_t n_tokens, int64_t n,
+                  float* y) override {
+        pool_.parallel_for(n_tokens, kTokenGrain, [&](int64_t begin, int64_t end, int) {
+            for (int64_t t = begin; t < end; ++t)
+                ops_.rms_norm(x + t * n, weight.f32(), n, eps, y + t * n);
+        });
+    }
+
+    void matmul(const Weight& weight, const float* x, int64_t n_tokens, float* y, Epilogue epilogue,
+                const Weight& bias) override {
+        const DotPlan plan = plan_dot(ops_, weight.view.dtype);
+        input_.prepare(ops_, pool_, plan, x, n_tokens, weight.n_in());
+        const float* bias_values = bias.present() ? bias.f32() : nullptr;
+        const int64_t n_out = weight.n_out();
+        pool_.parallel_for(n_out, kTileRows, [&](int64_t begin, int64_t end, int thread) {
+            multiply_rows(plan, weight, begin, end, input_, n_tokens, bias_values, epilogue, y,
+                          n_out, tiles_[static_cast<size_t>(thread)]);
+        });
+    }
+
+    void conv_silu(const Mamba2Shape& shape, const float* xbc, int64_t x_stride,
+                   const Weight& weight, const Weight& bias, float* state, int64_t n_tokens,
+                   float* y) override {
+        const int64_t n_channels = shape.conv_dim();
+        pool_.parallel_for(n_channels, kConvChannels, [&](int64_t begin, int64_t end, int thread) {
+            Scratch<float>& taps = floats_[static_cast<size_t>(thread)];
+            ops_.conv_silu({.x = xbc,
+                            .x_stride = x_stride,
+                            .weight = weight.f32(),
+                            .bias = bias.present() ? bias.f32() : nullptr,
+                            .state = state,
+                            .y = y,
+                            .taps = taps.get(shape.conv_kernel * kConvChannels),
+                            .conv_dim = n_channels,
+                            .conv_kernel = shape.conv_kernel,
+                            .n_tokens = n_tokens,
+                            .begin = begin,
+                            .end = end});
+        });
+    }
+
+    void ssm_scan(const SsmScan& scan) override {
+        pool_.parallel_for(scan.shape.n_heads, 1, [&](int64_t head, int64_t, int thread) {
+            scan_head(scan, head, floats_[static_cast<size_t>(thread)]);
+        });
+    }
+
+    void gated_group_norm(float* y, const float* z, int64_t z_stride, const Weight& weight,
+                          float eps, int64_t n_tokens, int64_t n, int64_t n_groups) override {
+        const int64_t size = n / n_groups;
+        pool_.parallel_for(n_tokens * n_groups, kGroupGrain, [&](int64_t begin, int64_t end, int) {
+            for (int64_t i = begin; i < end; ++i) {
+                const int64_t t = i / n_groups, offset = i % n_groups * size;
+                ops_.gated_norm(y + t * n + offset, z + t * z_stride + offset,
+                                weight.f32() + offset, size, eps);
+            }
+        });
+    }
+
+    void kv_append(const float* rows, int64_t n_tokens, int64_t kv_dim, int64_t position,
+                   float* cache) override {
+        copy(rows, n_tokens * kv_dim, cache + position * kv_dim);
+    }
+
+    void attention(const AttentionShape& shape, const float* q, const float* k_cache,
+                   const float* v_cache, int64_t position, int64_t n_tokens, float* y) override {
+        const AttentionCall call = {shape, q, k_cache, v_cache, position, y};
+        const int64_t n_kv = shape.n_kv_heads;
+        pool_.parallel_for(n_tokens * n_kv, 1, [&](int64_t i, int64_t, int thread) {
+            attend(call, i / n_kv, i % n_kv, attention_[static_cast<size_t>(thread)]);
+        });
+    }
+
+    void route(const RouterShape& shape, const float* logits, const Weight& bias, int64_t n_tokens,
+               int32_t* ids, float* weights) override {
+        const float* bias_values = bias.present() ? bias.f32() : nullptr;
+        pool_.parallel_for(n_tokens, kTokenGrain, [&](int64_t begin, int64_t end, int thread) {
+            for (int64_t t = begin; t < end; ++t)
+                route_token(shape, logits + t * shape.n_experts, bias_values,
+                            ids + t * shape.n_used, weights + t * shape.n_used,
+                            routers_[static_cast<size_t>(thread)]);
+        });
+    }
+
+    void experts(const Weight& up, const Weight& down, const RouterShape& shape, const int32_t* ids,
+                 const float* weights, const float* x, int64_t n_tokens, float* y) override {
+        experts_.run(ops_, pool_, up, down, shape.n_used, ids, weights, x, n_tokens, y,
+                     tiles_);
+    }
+
+    void add(const float* x, int64_t n, float* y) override {
+        pool_.parallel_for(n, kElementGrain, [&](int64_t begin, int64_t end, int) {
+            for (int64_t i = begin; i < end; ++i) y[i] += x[i];
+        });
+    }
+
+    void copy(const float* from, int64_t n, float* to) override {
+        std::memcpy(to, from, static_cast<size_t>(n) * sizeof(float));
+    }
+
+private:
+    void scan_head(const SsmScan& scan, int64_t head, Scratch<float>& scratch) {
+        const Mamba2Shape& shape = scan.shape;
+        const int64_t n_tokens = scan.n_tokens, state_size = shape.state_size;
+        const int64_t group = head / (shape.n_heads / shape.n_groups);
+        float* dt = scratch.get(2 * n_tokens);
+        float* decay = dt + n_tokens;
+        for (int64_t t = 0; t < n_tokens; ++t) {
+            dt[t] = softplus(scan.dt[t * scan.dt_stride + head] + scan.dt_bias[head]);
+            decay[t] = std::exp(dt[t] * scan.a[head]);
+        }
+        const float* b = scan.xbc + shape.d_inner() + group * state_size;
+        ops_.scan({.x = scan.xbc + head * shape.head_dim,
+                   .b = b,
+                   .c = b + shape.n_groups * state_size,
+                   .xbc_stride = shape.conv_dim(),
+                   .dt = dt,
+                   .decay = decay,
+                   .d = scan.d[head],
+                   .state = scan.state + head * state_size * shape.head_dim,
+                   .y = scan.y + head * shape.head_dim,
+                   .y_stride = shape.d_inner(),
+                   .state_size = state_size,
+                   .head_dim = shape.head_dim,
+                   .n_tokens = n_tokens});
+    }
+
+    // All query heads of one token that share a K/V head: each row of the cache serves all of them.
+    void attend(const AttentionCall& call, int64_t token, int64_t kv_head,
+                AttentionScratch& scratch) {
+        const AttentionShape& shape = call.shape;
+        const int64_t dim = shape.head_dim, stride = shape.kv_dim();
+        const int64_t n_sharing = shape.n_heads / shape.n_kv_heads;
+        const int64_t n_rows = call.position + token + 1;
+        const int64_t first = token * shape.q_dim() + kv_head * n_sharing * dim;
+
+        const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
+        float* q = scratch.scaled_q.get(n_sharing * dim);
+        for (int64_t i = 0; i < n_sharing * dim; ++i) q[i] = call.q[first + i] * scale;
+        const void** q_rows = scratch.q_rows.get(n_sharing);
+        for (int64_t h = 0; h < n_sharing; ++h) q_rows[h] = q + h * dim;
+
+        float* scores = scratch.scores.get(n_sharing * n_rows);  // [n_sharing, n_rows]
+        ops_.dot_f32({.rows = reinterpret_cast<const unsigned char*>(call.k_cache + kv_head * dim),
+                      .row_bytes = stride * static_cast<int64_t>(sizeof(float)),
+                      .n_rows = n_rows,
+                      .n = dim,
+                      .x = q_rows,
+                      .n_tokens = n_sharing,
+                      .tile = scores,
+                      .tile_stride = n_rows});
+        for (int64_t h = 0; h < n_sharing; ++h) ops_.softmax(scores + h * n_rows, n_rows);
+
+        float* y = call.y + first;
+        std::fill_n(y, n_sharing * dim, 0.0f);
+        for (int64_t row = 0; row < n_rows; row += kValueRows)
+            for (int64_t h = 0; h < n_sharing; ++h)
+                ops_.weighted_sum(scores + h * n_rows + row,
+                                  call.v_cache + row * stride + kv_head * dim, stride,
+                                  std::min(kValueRows, n_rows - row), dim, y + h * dim);
+    }
+
+    ThreadPool pool_;
+    const TierOps& ops_;
+    DotInput input_;
+    Experts experts_;
+    // One per thread.
+    std::vector<TileScratch> tiles_;
+    std::vector<Scratch<float>> floats_;
+    std::vector<AttentionScratch> attention_;
+    std::vector<RouterScratch> routers_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_cpu_backend(int n_threads, CpuTier tier) {
+    NEMO_ASSERT(cpu_tier_supported(tier));
+    return std::make_unique<CpuBackend>(n_threads, tier_ops(tier));
+}
+
+std::unique_ptr<Backend> make_cpu_backend(int n_threads) {
+    return make_cpu_backend(n_threads, choose_cpu_tier(environment().cpu_tier));
+}
+
+}  // namespace nemo

@@ -1,0 +1,219 @@
+// Activation quantization, convolution, scan, norms and the parts of attention.
+
+// ---- int8 activations
+
+NEMO_INLINE NativeF absolute(NativeF v) {
+    return reinterpret_cast<NativeF>(reinterpret_cast<NativeU>(v) & 0x7fffffffu);
+}
+
+// Codes of 32 values: x / d rounded half away from zero, d = largest magnitude / 127.
+void quantize_block(const float* x, int32_t offset, float* scale, int32_t* bias, int8_t* codes) {
+    const auto larger = [](NativeF a, NativeF b) { return a > b ? a : b; };
+    const Vec16 first = load(x), second = load(x + 16);
+    float magnitudes[16];
+    store(magnitudes,
+          map<16>([&](NativeF a, NativeF b) { return larger(absolute(a), absolute(b)); }, first,
+                  second));
+    float largest = 0.0f;
+    for (int i = 0; i < 16; ++i) largest = magnitudes[i] > largest ? magnitudes[i] : largest;
+    const float d = largest / 127.0f;
+    // Smaller values than 2^-126 have no finite inverse; they count as zero.
+    const float inverse = d >= 0x1p-126f ? 1.0f / d : 0.0f;
+    for (int i = 0; i < 32; ++i) {
+        const float v = x[i] * inverse;
+        const auto code = static_cast<int32_t>(v + (v < 0.0f ? -0.5f : 0.5f));
+        codes[i] = static_cast<int8_t>(code);
+    }
+    for (int lane = 0; lane < 8; ++lane) {
+        const int8_t* c = codes + 4 * lane;
+        scale[lane] = d;
+        bias[lane] = -offset * (c[0] + c[1] + c[2] + c[3]);
+    }
+}
+
+void quantize(const float* x, int64_t n, int32_t offset, ActivationPair* y) {
+    for (int64_t i = 0; i < n; i += 64, ++y) {
+        quantize_block(x + i, offset, y->scale, y->bias, y->codes);
+        if (i + 32 < n) {
+            quantize_block(x + i + 32, offset, y->scale + 8, y->bias + 8, y->codes + 32);
+        } else {
+            __builtin_memset(y->scale + 8, 0, sizeof(float) * 8);
+            __builtin_memset(y->bias + 8, 0, sizeof(int32_t) * 8);
+            __builtin_memset(y->codes + 32, 0, 32);
+        }
+    }
+}
+
+// ---- convolution
+
+// The file keeps the taps of a channel together; the loop over channels needs each tap's channels
+// so.
+void transpose_taps(const ConvJob& job) {
+    const int64_t width = job.end - job.begin;
+    for (int64_t c = 0; c < width; ++c)
+        for (int64_t k = 0; k < job.conv_kernel; ++k)
+            job.taps[k * width + c] = job.weight[(job.begin + c) * job.conv_kernel + k];
+}
+
+// Input of time `token`, which is negative for what lies in the state.
+NEMO_INLINE const float* conv_input(const ConvJob& job, int64_t token) {
+    return token < 0 ? job.state + (job.conv_kernel - 1 + token) * job.conv_dim
+                     : job.x + token * job.x_stride;
+}
+
+void conv_silu(const ConvJob& job) {
+    const int64_t width = job.end - job.begin, n_past = job.conv_kernel - 1;
+    transpose_taps(job);
+    for (int64_t t = 0; t < job.n_tokens; ++t) {
+        float* y = job.y + t * job.conv_dim + job.begin;
+        for_each_16(width, [&](auto load_at, auto store_at) {
+            Vec16 value = job.bias != nullptr ? load_at(job.bias + job.begin) : splat(0.0f);
+            for (int64_t k = 0; k < job.conv_kernel; ++k)
+                value = fma(load_at(job.taps + k * width),
+                            load_at(conv_input(job, t - n_past + k) + job.begin), value);
+            store_at(y, silu(value));
+        });
+    }
+    // Oldest first: a row is overwritten only after the later rows that move up were read.
+    for (int64_t k = 0; k < n_past; ++k) {
+        const int64_t token = job.n_tokens - n_past + k;
+        __builtin_memmove(job.state + k * job.conv_dim + job.begin,
+                          conv_input(job, token) + job.begin,
+                          static_cast<uint64_t>(width) * sizeof(float));
+    }
+}
+
+// ---- scan
+
+// Columns p ... p + 16*kVectors of one head over all tokens. The columns of the state are
+// independent of each other, so B and C are broadcast and nothing is summed across lanes; the state
+// of these columns stays in the first-level cache over the tokens.
+template <int kVectors>
+NEMO_INLINE void scan_columns(const ScanJob& job, int64_t p) {
+    for (int64_t t = 0; t < job.n_tokens; ++t) {
+        const float* x = job.x + t * job.xbc_stride + p;
+        const float* b = job.b + t * job.xbc_stride;
+        const float* c = job.c + t * job.xbc_stride;
+        const Vec16 decay = splat(job.decay[t]);
+        Vec16 scaled[kVectors], sums[kVectors];
+        for (int v = 0; v < kVectors; ++v) {
+            scaled[v] = load(x + 16 * v) * splat(job.dt[t]);
+            sums[v] = splat(0.0f);
+        }
+        float* state = job.state + p;
+        for (int64_t n = 0; n < job.state_size; ++n, state += job.head_dim) {
+#pragma GCC unroll 4
+            for (int v = 0; v < kVectors; ++v) {
+                const Vec16 s = fma(splat(b[n]), scaled[v], load(state + 16 * v) * decay);
+                store(state + 16 * v, s);
+                sums[v] = fma(splat(c[n]), s, sums[v]);
+            }
+        }
+        float* y = job.y + t * job.y_stride + p;
+        for (int v = 0; v < kVectors; ++v)
+            store(y + 16 * v, fma(splat(job.d), load(x + 16 * v), sums[v]));
+    }
+}
+
+// The same for the last columns, fewer than 16.
+void scan_last_columns(const ScanJob& job, int64_t p) {
+    const int64_t count = job.head_dim - p;
+    for (int64_t t = 0; t < job.n_tokens; ++t) {
+        const Vec16 x = load_part(job.x + t * job.xbc_stride + p, count);
+        const float* b = job.b + t * job.xbc_stride;
+        const float* c = job.c + t * job.xbc_stride;
+        const Vec16 decay = splat(job.decay[t]), scaled = x * splat(job.dt[t]);
+        Vec16 sums = splat(0.0f);
+        float* state = job.state + p;
+        for (int64_t n = 0; n < job.state_size; ++n, state += job.head_dim) {
+            const Vec16 s = fma(splat(b[n]), scaled, load_part(state, count) * decay);
+            store_part(state, s, count);
+            sums = fma(splat(c[n]), s, sums);
+        }
+        store_part(job.y + t * job.y_stride + p, fma(splat(job.d), x, sums), count);
+    }
+}
+
+void scan(const ScanJob& job) {
+    int64_t p = 0;
+    for (; p + 16 * kScanVectors <= job.head_dim; p += 16 * kScanVectors)
+        scan_columns<kScanVectors>(job, p);
+    for (; p + 16 <= job.head_dim; p += 16) scan_columns<1>(job, p);
+    if (p < job.head_dim) scan_last_columns(job, p);
+}
+
+// ---- norms
+
+NEMO_INLINE float inverse_rms(float sum_of_squares, int64_t n, float eps) {
+    return 1.0f / __builtin_sqrtf(sum_of_squares / static_cast<float>(n) + eps);
+}
+
+void rms_norm(const float* x, const float* weight, int64_t n, float eps, float* y) {
+    Vec16 squares = splat(0.0f);
+    for_each_16(n, [&](auto load_at, auto) {
+        const Vec16 v = load_at(x);
+        squares = fma(v, v, squares);
+    });
+    const Vec16 inverse = splat(inverse_rms(sum(squares), n, eps));
+    for_each_16(n, [&](auto load_at, auto store_at) {
+        store_at(y, load_at(x) * inverse * load_at(weight));
+    });
+}
+
+void gated_norm(float* y, const float* z, const float* weight, int64_t n, float eps) {
+    for_each_16(n,
+                [&](auto load_at, auto store_at) { store_at(y, load_at(y) * silu(load_at(z))); });
+    rms_norm(y, weight, n, eps, y);
+}
+
+// ---- attention
+
+void softmax(float* x, int64_t n) {
+    float largest = x[0];
+    for (int64_t i = 1; i < n; ++i) largest = x[i] > largest ? x[i] : largest;
+    const NativeF shift = NativeF{} + largest;
+    // Not for_each_16: the lanes past the end must add 0, not exp(-largest).
+    Vec16 sums = splat(0.0f);
+    const auto exponential = [&](const Vec16& v) {
+        return map<16>([&](NativeF part) { return exp_native(part - shift); }, v);
+    };
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        const Vec16 e = exponential(load(x + i));
+        store(x + i, e);
+        sums = sums + e;
+    }
+    if (i < n) {
+        store_part(x + i, exponential(load_part(x + i, n - i)), n - i);
+        sums = sums + load_part(x + i, n - i);
+    }
+    const Vec16 inverse = splat(1.0f / sum(sums));
+    for_each_16(n, [&](auto load_at, auto store_at) { store_at(x, load_at(x) * inverse); });
+}
+
+template <int kVectors>
+NEMO_INLINE void weighted_columns(const float* weights, const float* rows, int64_t row_stride,
+                                  int64_t n_rows, float* y) {
+    Vec16 sums[kVectors];
+    for (int v = 0; v < kVectors; ++v) sums[v] = load(y + 16 * v);
+    for (int64_t i = 0; i < n_rows; ++i, rows += row_stride)
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v)
+            sums[v] = fma(splat(weights[i]), load(rows + 16 * v), sums[v]);
+    for (int v = 0; v < kVectors; ++v) store(y + 16 * v, sums[v]);
+}
+
+void weighted_sum(const float* weights, const float* rows, int64_t row_stride, int64_t n_rows,
+                  int64_t n_columns, float* y) {
+    int64_t c = 0;
+    for (; c + 16 * kScanVectors <= n_columns; c += 16 * kScanVectors)
+        weighted_columns<kScanVectors>(weights, rows + c, row_stride, n_rows, y + c);
+    for (; c + 16 <= n_columns; c += 16)
+        weighted_columns<1>(weights, rows + c, row_stride, n_rows, y + c);
+    if (c == n_columns) return;
+    const int64_t count = n_columns - c;
+    Vec16 sums = load_part(y + c, count);
+    for (int64_t i = 0; i < n_rows; ++i)
+        sums = fma(splat(weights[i]), load_part(rows + i * row_stride + c, count), sums);
+    store_part(y + c, sums, count);
+}

@@ -1,0 +1,150 @@
+// nemo-convert as a user runs it: streams, exit codes, interruption.
+#include "core/model_file.h"
+#include "tests/app/process.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <fstream>
+#include <thread>
+
+namespace nemo {
+namespace {
+
+const std::string kDense = std::string(NEMO_SOURCE_DIR) + "/tests/golden/models/dense";
+
+ProcessResult run_convert(std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), program("nemo-convert"));
+    return run_process(std::move(arguments));
+}
+
+bool contains(const std::string& text, const std::string& part) {
+    return text.find(part) != std::string::npos;
+}
+
+size_t n_entries(const std::filesystem::path& folder) {
+    return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(folder), {}));
+}
+
+TEST_CASE("nemo-convert writes a file and says so on standard error only") {
+    const TempFolder folder;
+    const std::string out = (folder / "out.gguf").string();
+    const ProcessResult result = run_convert({kDense, out, "--type", "q4_0", "--threads", "2"});
+    CHECK(result.status == 0);
+    CHECK(result.out.empty());
+    CHECK(contains(result.err, "wrote " + out + ": 32 tensors, Q4_0"));
+    CHECK(result.err.find_first_of("\r\x1b") == std::string::npos);
+    CHECK(ModelFile::open(out).metadata().get_integer("general.file_type") == 2);
+
+    const ProcessResult again = run_convert({kDense, out, "F16"});
+    CHECK(again.status == 1);
+    CHECK(contains(again.err, "exists already; --force"));
+    CHECK(run_convert({kDense, "--outfile", out, "--outtype", "F16", "--force"}).status == 0);
+    CHECK(ModelFile::open(out).metadata().get_integer("general.file_type") == 1);
+}
+
+TEST_CASE("nemo-convert --dry-run prints the plan and writes nothing") {
+    const TempFolder folder;
+    const ProcessResult result = run_convert({kDense, (folder / "out.gguf").string(), "--dry-run"});
+    CHECK(result.status == 0);
+    CHECK(contains(result.out, "token_embd.weight"));
+    CHECK(result.err.empty());
+    CHECK(n_entries(folder / "") == 0);
+    CHECK(run_convert({kDense, "--dry-run"}).out == result.out);
+}
+
+TEST_CASE("nemo-convert's mistakes have the documented exit codes") {
+    const TempFolder folder;
+    const std::string out = (folder / "out.gguf").string();
+    CHECK(run_convert({}).status == 2);
+    CHECK(run_convert({kDense}).status == 2);
+    CHECK(run_convert({kDense, out, "--no-such-option"}).status == 2);
+    CHECK(run_convert({kDense, out, "--threads", "0"}).status == 2);
+    const ProcessResult unknown = run_convert({kDense, out, "--type", "Q9"});
+    CHECK(unknown.status == 2);
+    CHECK(contains(unknown.err, "F32, F16, BF16, Q8_0, Q4_0"));
+    CHECK(run_convert({(folder / "nowhere").string(), out}).status == 3);
+    CHECK(run_convert({kDense, (folder / "no/such/folder.gguf").string()}).status == 1);
+    CHECK(n_entries(folder / "") == 0);
+    const ProcessResult help = run_convert({"--help"});
+    CHECK(help.status == 0);
+    CHECK(contains(help.out, "Examples:"));
+    CHECK(run_convert({"--version"}).out.starts_with("nemo-convert "));
+}
+
+TEST_CASE("nemo-convert and pipes that close or disks that are full") {
+    const std::string dry_run = program("nemo-convert") + " " + kDense + " --dry-run";
+    CHECK(run_shell("(sleep 0.2; " + dry_run + ") | true; exit ${PIPESTATUS[0]}").status == 141);
+    CHECK(run_shell(dry_run + " > /dev/full").status == 1);
+}
+
+// A checkpoint of zeros that takes a second to convert and no space on disk.
+void write_sparse_checkpoint(const std::filesystem::path& folder) {
+    constexpr int64_t kWidth = 1 << 21;
+    std::filesystem::create_directory(folder);
+    for (const char* name : {"tokenizer.json", "tokenizer_config.json"}) {
+        std::filesystem::copy_file(kDense + "/" + name, folder / name);
+    }
+    write_file(folder / "config.json",
+               R"({"architectures": ["NemotronHForCausalLM"], "hybrid_override_pattern": "-",
+                   "hidden_size": 64, "vocab_size": 264, "tie_word_embeddings": true,
+                   "intermediate_size": )" +
+                   std::to_string(kWidth) + "}");
+    std::string header = "{";
+    int64_t offset = 0;
+    const auto add = [&](const std::string& name, const std::string& shape, int64_t n_elements) {
+        header += (header.size() > 1 ? ",\"" : "\"") + name + R"(":{"dtype":"BF16","shape":[)" +
+                  shape + R"(],"data_offsets":[)" + std::to_string(offset) + ",";
+        offset += 2 * n_elements;
+        header += std::to_string(offset) + "]}";
+    };
+    const std::string width = std::to_string(kWidth);
+    add("backbone.embeddings.weight", "264,64", 264 * 64);
+    add("backbone.layers.0.norm.weight", "64", 64);
+    add("backbone.layers.0.mixer.up_proj.weight", width + ",64", 64 * kWidth);
+    add("backbone.layers.0.mixer.down_proj.weight", "64," + width, 64 * kWidth);
+    add("backbone.norm_f.weight", "64", 64);
+    header += "}";
+    std::string length(8, '\0');
+    for (size_t i = 0; i < 8; ++i) length[i] = static_cast<char>(header.size() >> (8 * i));
+    write_file(folder / "model.safetensors", length + header);
+    std::filesystem::resize_file(folder / "model.safetensors",
+                                 8 + header.size() + static_cast<uint64_t>(offset));
+}
+
+// Starts a conversion onto an existing file and sends `signal` once it has begun to write.
+int interrupted_status(const TempFolder& folder, int signal) {
+    const std::string in = (folder / "in").string();
+    const std::string out = (folder / "out/model.gguf").string();
+    const std::string tool = program("nemo-convert");
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        ::execl(tool.c_str(), tool.c_str(), in.c_str(), out.c_str(), "--force", nullptr);
+        ::_exit(127);
+    }
+    for (int i = 0; i < 1000 && n_entries(folder / "out") < 2; ++i) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+    ::kill(child, signal);
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    return decode_status(status);
+}
+
+TEST_CASE("nemo-convert interrupted or killed leaves the old file whole") {
+    const TempFolder folder;
+    write_sparse_checkpoint(folder / "in");
+    std::filesystem::create_directory(folder / "out");
+    write_file(folder / "out/model.gguf", "old");
+    CHECK(interrupted_status(folder, SIGINT) == 130);
+    CHECK(n_entries(folder / "out") == 1);
+    CHECK(read_file(folder / "out/model.gguf") == "old");
+    CHECK(interrupted_status(folder, SIGKILL) == 128 + SIGKILL);
+    CHECK(read_file(folder / "out/model.gguf") == "old");
+}
+
+}  // namespace
+}  // namespace nemo

@@ -1,0 +1,184 @@
+#include "convert/hf_config.h"
+
+#include "checkpoint_fixture.h"
+
+#include <utility>
+
+namespace nemo {
+namespace {
+
+const char* const kDense = R"({
+    "architectures": ["NemotronHForCausalLM"], "model_type": "nemotron_h",
+    "hybrid_override_pattern": "M-*-", "num_hidden_layers": 4, "hidden_size": 96, "vocab_size": 264,
+    "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 32,
+    "mamba_num_heads": 8, "mamba_head_dim": 12, "ssm_state_size": 16, "n_groups": 2,
+    "conv_kernel": 4, "expand": 2, "intermediate_size": 160, "layer_norm_epsilon": 1e-5,
+    "max_position_embeddings": 4096, "rope_theta": 10000})";
+
+const char* const kMoe = R"({
+    "architectures": ["NemotronHForCausalLM"], "hybrid_override_pattern": "E", "hidden_size": 32,
+    "vocab_size": 264, "n_routed_experts": 8, "num_experts_per_tok": 3, "n_shared_experts": 2,
+    "moe_intermediate_size": 40, "moe_shared_expert_intermediate_size": 48, "moe_latent_size": 16,
+    "n_group": 4, "topk_group": 2, "norm_topk_prob": false, "routed_scaling_factor": 2.5})";
+
+// Replaces each `from` by `to`, which must change something.
+using Edits = std::vector<std::pair<std::string, std::string>>;
+ModelConfig read(std::string text, const Edits& edits = {}) {
+    for (const auto& [from, to] : edits) {
+        const size_t at = text.find(from);
+        REQUIRE_MESSAGE(at != std::string::npos, from);
+        text.replace(at, from.size(), to);
+    }
+    return config_from_hf(parse_json(text, "config.json"), "config.json");
+}
+
+std::string described(const ModelConfig& config) {
+    std::string text =
+        fmt::format("{} V{} h{} ctx{} eps{} tied{}", config.architecture, config.n_vocab,
+                    config.n_embd, config.n_context, config.rms_eps, config.tied_embeddings);
+    for (const LayerConfig& layer : config.layers) {
+        text += fmt::format(" {}", layer_kind_name(layer.kind));
+        if (layer.kind == LayerKind::mamba2) {
+            const Mamba2Shape& s = layer.mamba2;
+            text += fmt::format("({},{},{},{},{})", s.n_heads, s.head_dim, s.state_size, s.n_groups,
+                                s.conv_kernel);
+        } else if (layer.kind == LayerKind::attention) {
+            const AttentionShape& s = layer.attention;
+            text += fmt::format("({},{},{})", s.n_heads, s.n_kv_heads, s.head_dim);
+        } else if (layer.kind == LayerKind::mlp) {
+            text += fmt::format("({})", layer.n_ff);
+        } else {
+            const MoeShape& m = layer.moe;
+            text += fmt::format("({},{},{},{},{},{},{},{},{})", m.router.n_experts, m.router.n_used,
+                                m.router.n_groups, m.router.n_groups_used, m.router.normalize,
+                                m.router.scale, m.n_ff, m.n_ff_shared, m.n_latent);
+        }
+    }
+    return text;
+}
+
+TEST_CASE("config.json gives the dimensions of every layer") {
+    CHECK(described(read(kDense)) ==
+          "nemotron_h V264 h96 ctx4096 eps1e-05 tiedfalse mamba2(8,12,16,2,4) mlp(160) "
+          "attention(6,2,32) mlp(160)");
+    CHECK(described(read(kMoe)) ==
+          "nemotron_h_moe V264 h32 ctx0 eps1e-05 tiedfalse moe(8,3,4,2,false,2.5,40,96,16)");
+}
+
+TEST_CASE("every spelling of a configuration means the same") {
+    const std::string pattern = R"("hybrid_override_pattern": "M-*-")";
+    const std::vector<Edits> spellings = {
+        {{pattern, R"("layers_block_type": ["mamba", "mlp", "attention", "mlp"])"}},
+        {{pattern, R"("layer_types": ["linear_attention", "mlp", "full_attention", "mlp"])"}},
+        {{pattern, pattern + R"(, "layers_block_type": ["mamba", "mlp", "attention", "mlp"])"}},
+        {{R"("num_hidden_layers": 4)", R"("num_hidden_layers": null)"}},
+        {{R"("num_hidden_layers": 4, )", ""}},
+        {{R"("head_dim")", R"("attention_head_dim")"}},
+        {{R"("n_groups")", R"("mamba_n_groups")"}, {R"("conv_kernel")", R"("mamba_d_conv")"}},
+        {{R"("ssm_state_size")", R"("mamba_d_state")"}},
+        {{R"("ssm_state_size")", R"("ssm_states_size")"}},
+        {{R"("layer_norm_epsilon")", R"("rms_norm_eps")"}},
+        {{R"("layer_norm_epsilon")", R"("rms_norm_eps": 1e-5, "norm_eps")"}},
+        {{R"("intermediate_size": 160)", R"("intermediate_size": [160])"}},
+        {{R"("intermediate_size": 160)", R"("intermediate_size": [160, 160])"}},
+        {{R"("expand": 2)", R"("time_step_limit": [0.0, Infinity])"}},
+        {{R"("expand": 2)", R"("time_step_limit": [0, {"__float__": "Infinity"}])"}},
+        {{R"("expand": 2)", R"("mamba_dt_limit": [0.0, 1e30])"}},
+        {{R"("expand": 2)", R"("use_bias": false, "mamba_proj_bias": false, "mlp_bias": false)"}},
+        {{R"("expand": 2)", R"("mamba_conv_bias": true, "mamba_hidden_act": "silu")"}},
+        {{R"("expand": 2)",
+          R"("num_nextn_predict_layers": 1, "mtp_hybrid_override_pattern": "*E")"}},
+        {{R"("architectures": ["NemotronHForCausalLM"], )", ""}},
+        {{R"("architectures")", R"("llm_config": {"architectures")"}, {"10000}", "10000}}"}},
+    };
+    const std::string expected = described(read(kDense));
+    for (const Edits& edits : spellings) {
+        CAPTURE(edits.front().second);
+        CHECK(described(read(kDense, edits)) == expected);
+    }
+}
+
+TEST_CASE("absent and null fields take the family's defaults") {
+    CHECK(read(kDense, {{R"("num_key_value_heads": 2)", R"("num_key_value_heads": null)"}})
+              .layers[2]
+              .attention.n_kv_heads == 6);
+    CHECK(read(kDense, {{R"("head_dim": 32,)", ""}}).layers[2].attention.head_dim == 128);
+    CHECK(read(kDense, {{R"("intermediate_size": 160)", R"("intermediate_size": [32, 64])"}})
+              .layers[3]
+              .n_ff == 64);
+    CHECK(read(kDense, {{R"("expand": 2)", R"("tie_word_embeddings": true)"}}).tied_embeddings);
+    CHECK(read(kMoe, {{R"("moe_latent_size": 16)", R"("moe_latent_size": null)"}})
+              .layers[0]
+              .moe.n_latent == 0);
+    CHECK(read(kMoe, {{R"("n_shared_experts": 2)", R"("n_shared_experts": 0)"}})
+              .layers[0]
+              .moe.n_ff_shared == 0);
+}
+
+TEST_CASE("configurations that nemo cannot run are refused by name") {
+    struct Case {
+        const char* text;
+        Edits edits;
+        const char* message;
+    };
+    const Case cases[] = {
+        {kDense,
+         {{"NemotronHForCausalLM", "LlamaForCausalLM"}},
+         "architectures is [\"LlamaForCausalLM\"]; supported: NemotronHForCausalLM"},
+        {kDense,
+         {{R"("architectures": ["NemotronHForCausalLM"], )", ""}, {"nemotron_h", "llama"}},
+         "model_type is \"llama\""},
+        {kDense, {{R"("expand": 2)", R"("block_configs": [])"}}, "block_configs"},
+        {kDense, {{R"("expand": 2)", R"("use_bias": true)"}}, "use_bias is true"},
+        {kDense, {{R"("expand": 2)", R"("mamba_proj_bias": true)"}}, "mamba_proj_bias is true"},
+        {kDense, {{R"("expand": 2)", R"("attention_bias": true)"}}, "attention_bias is true"},
+        {kDense, {{R"("expand": 2)", R"("mlp_bias": true)"}}, "mlp_bias is true"},
+        {kDense, {{R"("expand": 2)", R"("use_conv_bias": false)"}}, "use_conv_bias is false"},
+        {kDense, {{R"("expand": 2)", R"("mlp_hidden_act": "gelu")"}}, "mlp_hidden_act is \"gelu\""},
+        {kDense, {{R"("expand": 2)", R"("mamba_hidden_act": "relu")"}}, "mamba_hidden_act"},
+        {kDense, {{R"("expand": 2)", R"("time_step_limit": [0.001, Infinity])"}}, "no limit"},
+        {kDense, {{R"("expand": 2)", R"("time_step_limit": [0.0, 0.1])"}}, "no limit"},
+        {kDense, {{R"("expand": 2)", R"("time_step_limit": [0.0, NaN])"}}, "no limit"},
+        {kDense, {{R"("expand": 2)", R"("time_step_limit": 1)"}}, "expected two numbers"},
+        {kDense, {{"M-*-", "M-*x"}}, "hybrid_override_pattern is \"M-*x\""},
+        {kDense, {{R"("M-*-")", "[]"}}, "hybrid_override_pattern is []"},
+        {kDense,
+         {{R"("hybrid_override_pattern": "M-*-")", R"("layers_block_type": ["mlp", "ssm"])"}},
+         "layers_block_type[1] is \"ssm\""},
+        {kDense,
+         {{R"("hybrid_override_pattern": "M-*-",)", ""}},
+         "neither hybrid_override_pattern"},
+        {kDense,
+         {{R"("expand": 2)", R"("layer_types": ["mlp", "mlp", "mlp", "mlp"])"}},
+         "disagree"},
+        {kDense,
+         {{R"("num_hidden_layers": 4)", R"("num_hidden_layers": 5)"}},
+         "num_hidden_layers is 5, but the layer pattern has 4"},
+        {kDense,
+         {{R"("expand": 2)", R"("mamba_n_groups": 4)"}},
+         "n_groups is 2, but mamba_n_groups is 4"},
+        {kDense, {{R"("hidden_size": 96)", R"("hidden_size": 96.5)"}}, "hidden_size is 96.5"},
+        {kDense, {{R"("hidden_size": 96)", R"("hidden_size": -1)"}}, "hidden_size is -1"},
+        {kDense, {{R"("hidden_size": 96)", R"("hidden_size": 99999999999)"}}, "hidden_size is 999"},
+        {kDense, {{R"("hidden_size": 96)", R"("hidden_size": null)"}}, "hidden_size is missing"},
+        {kDense, {{R"("hidden_size": 96)", R"("hidden_size": 0)"}}, "hidden size is 0"},
+        {kDense, {{"160", "[1, 2, 3]"}}, "intermediate_size has 3 entries, but there are 2"},
+        {kDense, {{"160", "[1, \"2\"]"}}, "intermediate_size is \"2\""},
+        {kDense, {{R"("n_groups": 2)", R"("n_groups": 3)"}}, "not a multiple of"},
+        {kMoe, {{R"("num_experts_per_tok": 3)", R"("num_experts_per_tok": 9)"}}, "experts is 9"},
+        {kMoe, {{R"("n_routed_experts": 8, )", ""}}, "n_routed_experts is missing"},
+        {kMoe, {{"false", "0"}}, "norm_topk_prob is 0, expected true or false"},
+        {kMoe, {{"2.5", "\"2\""}}, "routed_scaling_factor is \"2\", expected a number"},
+    };
+    for (const Case& test : cases) {
+        CAPTURE(test.message);
+        const std::string message = error_message([&] { read(test.text, test.edits); });
+        check_contains(message, "config.json: ");
+        check_contains(message, test.message);
+    }
+    check_contains(error_message([] { config_from_hf(Json(1), "config.json"); }),
+                   "not a JSON object");
+}
+
+}  // namespace
+}  // namespace nemo

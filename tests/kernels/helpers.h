@@ -1,0 +1,137 @@
+// Shared by the kernel tests: random data, tensors in every format, and running an operation in
+// every tier with several thread counts.
+#pragma once
+
+#include "kernels/cpu/cpu_backend.h"
+#include "quant/codec.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace nemo {
+
+inline std::vector<CpuTier> tiers_here() {
+    std::vector<CpuTier> tiers;
+    for (const CpuTier tier : {CpuTier::scalar, CpuTier::avx2, CpuTier::avx512})
+        if (cpu_tier_supported(tier)) tiers.push_back(tier);
+    return tiers;
+}
+
+inline std::vector<float> random_values(int64_t n, uint32_t seed, float scale = 1.0f) {
+    std::mt19937 engine(seed);
+    std::normal_distribution<float> normal(0.0f, scale);
+    std::vector<float> values(static_cast<size_t>(n));
+    for (float& value : values) value = normal(engine);
+    return values;
+}
+
+// A tensor that owns its bytes.
+struct TestTensor {
+    std::vector<std::byte> bytes;
+    TensorView view;
+
+    Weight weight() const { return {.view = view}; }
+    std::vector<float> decoded() const {
+        std::vector<float> values(static_cast<size_t>(view.n_elements()));
+        decode_row(view.dtype, view.data, values.data(), view.n_elements());
+        return values;
+    }
+};
+
+inline TestTensor make_tensor(DType dtype, std::array<int64_t, 4> dims,
+                              std::vector<std::byte> bytes) {
+    TestTensor tensor{.bytes = std::move(bytes),
+                      .view = {.name = "test", .dtype = dtype, .dims = dims}};
+    REQUIRE(tensor.view.n_bytes() == std::ssize(tensor.bytes));
+    tensor.view.data = tensor.bytes.data();
+    return tensor;
+}
+
+inline TestTensor f32_tensor(std::array<int64_t, 4> dims, const std::vector<float>& values) {
+    std::vector<std::byte> bytes(values.size() * sizeof(float));
+    std::memcpy(bytes.data(), values.data(), bytes.size());
+    return make_tensor(DType::f32, dims, std::move(bytes));
+}
+
+// Where the scales of formats without an encoder lie in a block; random bits there would be NaN.
+inline std::vector<std::byte> random_blocks(DType dtype, int64_t n_blocks, uint32_t seed) {
+    static const std::map<DType, std::vector<size_t>> kF16Offsets = {
+        {DType::q4_1, {0, 2}},   {DType::q5_0, {0}},   {DType::q5_1, {0, 2}},
+        {DType::q2_k, {80, 82}}, {DType::q3_k, {108}}, {DType::q4_k, {0, 2}},
+        {DType::q5_k, {0, 2}},   {DType::q6_k, {208}}, {DType::iq4_nl, {0}},
+        {DType::iq4_xs, {0}},    {DType::mxfp4, {}},   {DType::nvfp4, {}}};
+    std::mt19937 engine(seed);
+    const auto block_bytes = static_cast<size_t>(dtype_info(dtype).block_bytes);
+    std::vector<std::byte> bytes(static_cast<size_t>(n_blocks) * block_bytes);
+    for (std::byte& byte : bytes) byte = static_cast<std::byte>(engine() & 255u);
+    for (size_t block = 0; block < bytes.size(); block += block_bytes) {
+        // Upper bytes 0x20 ... 0x27 of fp16: 2^-7 to 2^-5.
+        for (const size_t offset : kF16Offsets.at(dtype))
+            bytes[block + offset + 1] = static_cast<std::byte>(0x20 + (engine() & 7u));
+        if (dtype == DType::mxfp4) bytes[block] = static_cast<std::byte>(120 + (engine() & 7u));
+        if (dtype == DType::nvfp4)
+            for (size_t i = 0; i < 4; ++i)
+                bytes[block + i] = static_cast<std::byte>(0x20 + (engine() & 15u));
+    }
+    return bytes;
+}
+
+inline TestTensor random_tensor(DType dtype, std::array<int64_t, 4> dims, uint32_t seed,
+                                float scale = 0.1f) {
+    const int64_t n = dims[0] * dims[1] * dims[2] * dims[3];
+    const DTypeInfo& info = dtype_info(dtype);
+    if (!can_encode(dtype))
+        return make_tensor(dtype, dims, random_blocks(dtype, n / info.block_size, seed));
+    std::vector<std::byte> bytes(static_cast<size_t>(n / info.block_size * info.block_bytes));
+    encode_row(dtype, random_values(n, seed, scale).data(), bytes.data(), n);
+    return make_tensor(dtype, dims, std::move(bytes));
+}
+
+// The result of run(backend) with one thread, after checking that 2 and 5 threads give the same
+// bits.
+template <class Run>
+std::vector<float> same_for_all_threads(CpuTier tier, Run run) {
+    const std::vector<float> expected = run(*make_cpu_backend(1, tier));
+    for (const int n_threads : {2, 5}) {
+        CAPTURE(n_threads);
+        CHECK(run(*make_cpu_backend(n_threads, tier)) == expected);
+    }
+    return expected;
+}
+
+// |actual - expected| <= tolerance * |magnitude|, elementwise. The magnitude is usually the sum of
+// absolute terms, which is what rounding errors scale with.
+inline void check_close(const std::vector<float>& actual, const std::vector<double>& expected,
+                        const std::vector<double>& magnitude, double tolerance) {
+    REQUIRE(actual.size() == expected.size());
+    double worst = 0.0;
+    for (size_t i = 0; i < actual.size(); ++i) {
+        const double error = std::fabs(static_cast<double>(actual[i]) - expected[i]);
+        const double relative = error / (std::fabs(magnitude[i]) + 1e-30);
+        if (!(relative <= worst)) worst = relative;  // also catches NaN
+    }
+    CHECK(worst <= tolerance);
+}
+
+inline void check_close(const std::vector<float>& actual, const std::vector<double>& expected,
+                        double tolerance) {
+    double largest = 0.0;
+    for (const double value : expected) largest = std::max(largest, std::fabs(value));
+    check_close(actual, expected, std::vector<double>(expected.size(), largest), tolerance);
+}
+
+inline std::string name_of(CpuTier tier) {
+    return std::string(cpu_tier_name(tier));
+}
+
+// How a prompt of 65 tokens is cut up in the tests.
+inline const std::vector<std::vector<int64_t>> kSplits = {
+    {65}, {1, 64}, {64, 1}, {2, 3, 60}, {5, 1, 1, 58}};
+
+}  // namespace nemo

@@ -1,0 +1,199 @@
+// Attention, norms, embedding, buffers and the small operations of the CPU backend.
+#include "core/error.h"
+#include "tests/kernels/helpers.h"
+
+#include <algorithm>
+
+using namespace nemo;
+
+namespace {
+
+double as_double(float value) {
+    return static_cast<double>(value);
+}
+
+struct AttentionCase {
+    AttentionShape shape;
+    int64_t position;
+    int64_t n_tokens;
+    std::vector<float> q, k, v;
+};
+
+AttentionCase attention_case(AttentionShape shape, int64_t position, int64_t n_tokens) {
+    const int64_t n_rows = position + n_tokens;
+    return {.shape = shape,
+            .position = position,
+            .n_tokens = n_tokens,
+            .q = random_values(n_tokens * shape.q_dim(), 31, 2.0f),
+            .k = random_values(n_rows * shape.kv_dim(), 32),
+            .v = random_values(n_rows * shape.kv_dim(), 33)};
+}
+
+// Queries `first` ... of the case, with what comes after them in the cache already written.
+std::vector<float> run_attention(Backend& backend, const AttentionCase& c, int64_t first,
+                                 int64_t n) {
+    std::vector<float> y(static_cast<size_t>(n * c.shape.q_dim()), 7.0f);
+    backend.attention(c.shape, c.q.data() + first * c.shape.q_dim(), c.k.data(), c.v.data(),
+                      c.position + first, n, y.data());
+    return y;
+}
+
+std::vector<double> expected_attention(const AttentionCase& c) {
+    const int64_t dim = c.shape.head_dim, kv_dim = c.shape.kv_dim();
+    std::vector<double> y;
+    for (int64_t t = 0; t < c.n_tokens; ++t)
+        for (int64_t h = 0; h < c.shape.n_heads; ++h) {
+            const int64_t kv = h / (c.shape.n_heads / c.shape.n_kv_heads);
+            std::vector<double> p, out(static_cast<size_t>(dim), 0.0);
+            double sum = 0.0;
+            for (int64_t row = 0; row <= c.position + t; ++row) {
+                double dot = 0.0;
+                for (int64_t i = 0; i < dim; ++i)
+                    dot += as_double(c.q[static_cast<size_t>(t * c.shape.q_dim() + h * dim + i)]) *
+                           as_double(c.k[static_cast<size_t>(row * kv_dim + kv * dim + i)]);
+                p.push_back(std::exp(dot / std::sqrt(static_cast<double>(dim))));
+                sum += p.back();
+            }
+            for (size_t row = 0; row < p.size(); ++row)
+                for (size_t i = 0; i < out.size(); ++i)
+                    out[i] += p[row] / sum *
+                              as_double(c.v[row * static_cast<size_t>(kv_dim) +
+                                            static_cast<size_t>(kv * dim) + i]);
+            y.insert(y.end(), out.begin(), out.end());
+        }
+    return y;
+}
+
+}  // namespace
+
+TEST_CASE("attention: shared K/V heads, odd head dims, first token and long caches") {
+    const AttentionShape shapes[] = {{.n_heads = 1, .n_kv_heads = 1, .head_dim = 16},
+                                     {.n_heads = 6, .n_kv_heads = 2, .head_dim = 24},
+                                     {.n_heads = 5, .n_kv_heads = 5, .head_dim = 7},
+                                     {.n_heads = 8, .n_kv_heads = 1, .head_dim = 128}};
+    for (const AttentionShape& shape : shapes)
+        for (const auto& [position, n_tokens] :
+             {std::pair{0, 1}, {0, 3}, {1, 1}, {14, 3}, {63, 2}, {64, 65}, {300, 1}}) {
+            CAPTURE(shape.head_dim);
+            CAPTURE(position);
+            CAPTURE(n_tokens);
+            const AttentionCase c = attention_case(shape, position, n_tokens);
+            const std::vector<double> expected = expected_attention(c);
+            for (const CpuTier tier : tiers_here()) {
+                CAPTURE(name_of(tier));
+                check_close(run_attention(*make_cpu_backend(1, tier), c, 0, n_tokens), expected,
+                            3e-6);
+            }
+        }
+}
+
+TEST_CASE("attention: same bits for any split of the queries and any number of threads") {
+    const AttentionCase c = attention_case({.n_heads = 6, .n_kv_heads = 2, .head_dim = 24}, 30, 65);
+    for (const CpuTier tier : tiers_here()) {
+        CAPTURE(name_of(tier));
+        const std::vector<float> whole = run_attention(*make_cpu_backend(1, tier), c, 0, 65);
+        for (const std::vector<int64_t>& split : kSplits) {
+            const std::vector<float> y = same_for_all_threads(tier, [&](Backend& backend) {
+                std::vector<float> all;
+                int64_t first = 0;
+                for (const int64_t n : split) {
+                    const std::vector<float> part = run_attention(backend, c, first, n);
+                    all.insert(all.end(), part.begin(), part.end());
+                    first += n;
+                }
+                return all;
+            });
+            CHECK(y == whole);
+        }
+    }
+}
+
+TEST_CASE("attention: scores far apart neither overflow nor lose the largest") {
+    AttentionCase c = attention_case({.n_heads = 1, .n_kv_heads = 1, .head_dim = 16}, 40, 1);
+    for (float& q : c.q) q *= 100.0f;
+    const std::vector<double> expected = expected_attention(c);
+    for (const CpuTier tier : tiers_here())
+        // The scores are several hundreds, so their own rounding shows.
+        check_close(run_attention(*make_cpu_backend(1, tier), c, 0, 1), expected, 1e-4);
+}
+
+TEST_CASE("rms_norm: odd sizes, in place, tiny and large values") {
+    for (const int64_t n : {1, 7, 15, 16, 17, 100, 4480})
+        for (const float scale : {1.0f, 1e-6f, 1e4f}) {
+            const int64_t n_tokens = 6;
+            const std::vector<float> x = random_values(n_tokens * n, 41, scale),
+                                     w = random_values(n, 42);
+            const TestTensor weight = f32_tensor({n, 1, 1, 1}, w);
+            const float eps = 1e-5f;
+            std::vector<double> expected;
+            for (size_t t = 0; t < x.size(); t += static_cast<size_t>(n)) {
+                double squares = 0.0;
+                for (size_t i = 0; i < w.size(); ++i)
+                    squares += as_double(x[t + i]) * as_double(x[t + i]);
+                const double rms = std::sqrt(squares / static_cast<double>(n) + as_double(eps));
+                for (size_t i = 0; i < w.size(); ++i)
+                    expected.push_back(as_double(x[t + i]) / rms * as_double(w[i]));
+            }
+            for (const CpuTier tier : tiers_here()) {
+                CAPTURE(name_of(tier));
+                CAPTURE(n);
+                const std::vector<float> y = same_for_all_threads(tier, [&](Backend& backend) {
+                    std::vector<float> values = x;
+                    backend.rms_norm(values.data(), weight.weight(), eps, n_tokens, n,
+                                     values.data());
+                    return values;
+                });
+                check_close(y, expected, 2e-6);
+            }
+        }
+}
+
+TEST_CASE("embed: rows of the table in any format") {
+    const std::vector<int32_t> tokens = {3, 0, 6, 3, 1, 2, 5, 4, 6};
+    for (const DType dtype : {DType::f32, DType::bf16, DType::q4_0, DType::q6_k}) {
+        const int64_t n = std::max<int64_t>(dtype_info(dtype).block_size, 32);
+        const TestTensor table = random_tensor(dtype, {n, 7, 1, 1}, 51);
+        const std::vector<float> decoded = table.decoded();
+        const auto backend = make_cpu_backend(2, CpuTier::scalar);
+        std::vector<float> y(tokens.size() * static_cast<size_t>(n));
+        backend->embed(table.weight(), tokens, y.data());
+        for (size_t t = 0; t < tokens.size(); ++t)
+            CHECK(std::equal(decoded.begin() + tokens[t] * n, decoded.begin() + (tokens[t] + 1) * n,
+                             y.begin() + static_cast<std::ptrdiff_t>(t) * n));
+    }
+}
+
+TEST_CASE("kv_append, add and copy") {
+    const auto backend = make_cpu_backend(2, CpuTier::scalar);
+    const std::vector<float> rows = random_values(3 * 8, 61);
+    std::vector<float> cache(10 * 8, 1.0f);
+    backend->kv_append(rows.data(), 3, 8, 5, cache.data());
+    CHECK(cache[39] == 1.0f);
+    CHECK(std::equal(rows.begin(), rows.end(), cache.begin() + 40));
+    CHECK(cache[64] == 1.0f);
+
+    const std::vector<float> x = random_values(40000, 62);
+    std::vector<float> y(x.size());
+    backend->copy(x.data(), std::ssize(x), y.data());
+    CHECK(y == x);
+    backend->add(x.data(), std::ssize(x), y.data());
+    for (size_t i = 0; i < x.size(); ++i) REQUIRE(y[i] == 2.0f * x[i]);
+    backend->sync();
+}
+
+TEST_CASE("alloc gives aligned zeros and refuses what no machine has") {
+    const auto backend = make_cpu_backend(1, CpuTier::scalar);
+    for (const int64_t n : {0, 1, 1000, 1 << 20}) {
+        const FloatBuffer buffer = backend->alloc(n);
+        CHECK(reinterpret_cast<uintptr_t>(buffer.get()) % 64 == 0);
+        CHECK(std::all_of(buffer.get(), buffer.get() + n, [](float v) { return v == 0.0f; }));
+    }
+    for (const int64_t n : {int64_t{1} << 60, int64_t{-1}}) {
+        try {
+            backend->alloc(n);
+            FAIL("allocated");
+        } catch (const Error& error) {
+            CHECK(error.code() == ErrorCode::out_of_memory);
+        }
+    }
+}
