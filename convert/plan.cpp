@@ -3,10 +3,8 @@
 #include "convert/hf_config.h"
 #include "core/error.h"
 #include "core/tokenizer_data.h"
-#include "quant/codec.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
 namespace nemo {

@@ -5,9 +5,9 @@
 #include "core/json.h"
 
 #include <algorithm>
-#include <limits>
 #include <optional>
 #include <set>
+#include <utility>
 
 namespace nemo {
 

@@ -6,7 +6,20 @@ NEMO_INLINE NativeF absolute(NativeF v) {
     return reinterpret_cast<NativeF>(reinterpret_cast<NativeU>(v) & 0x7fffffffu);
 }
 
-// Codes of 32 values: x / d rounded half away from zero, d = largest magnitude / 127.
+// The nearest value with 11 significant bits, ties to even.
+NEMO_INLINE float round_to_11_bits(float value) {
+    constexpr uint32_t kDropped = 13;
+    uint32_t bits;
+    __builtin_memcpy(&bits, &value, sizeof bits);
+    bits += (1u << (kDropped - 1)) - 1 + ((bits >> kDropped) & 1);
+    bits &= ~((1u << kDropped) - 1);
+    __builtin_memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+// Codes of 32 values: x / d rounded to nearest, d = largest magnitude / 127. The scale that
+// goes with them has the precision of fp16, as llama.cpp's has: so two engines with the same weights
+// round the same activations alike, where otherwise a tiny difference flips codes layer by layer.
 void quantize_block(const float* x, int32_t offset, float* scale, int32_t* bias, int8_t* codes) {
     const auto larger = [](NativeF a, NativeF b) { return a > b ? a : b; };
     const Vec16 first = load(x), second = load(x + 16);
@@ -17,16 +30,19 @@ void quantize_block(const float* x, int32_t offset, float* scale, int32_t* bias,
     float largest = 0.0f;
     for (int i = 0; i < 16; ++i) largest = magnitudes[i] > largest ? magnitudes[i] : largest;
     const float d = largest / 127.0f;
+    const float stored_scale = round_to_11_bits(d);
     // Smaller values than 2^-126 have no finite inverse; they count as zero.
-    const float inverse = d >= 0x1p-126f ? 1.0f / d : 0.0f;
+    const float inverse = d >= 0x1p-126f ? 127.0f / largest : 0.0f;
+    constexpr float kRound = 0x1.8p23f;  // adding it leaves the nearest integer in the low bits
     for (int i = 0; i < 32; ++i) {
-        const float v = x[i] * inverse;
-        const auto code = static_cast<int32_t>(v + (v < 0.0f ? -0.5f : 0.5f));
-        codes[i] = static_cast<int8_t>(code);
+        const float rounded = x[i] * inverse + kRound;
+        int32_t bits;
+        __builtin_memcpy(&bits, &rounded, sizeof bits);
+        codes[i] = static_cast<int8_t>(bits);
     }
     for (int lane = 0; lane < 8; ++lane) {
         const int8_t* c = codes + 4 * lane;
-        scale[lane] = d;
+        scale[lane] = stored_scale;
         bias[lane] = -offset * (c[0] + c[1] + c[2] + c[3]);
     }
 }

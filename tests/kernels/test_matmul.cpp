@@ -24,8 +24,12 @@ std::vector<float> rounded_to_int8(const std::vector<float>& x) {
         float largest = 0.0f;
         for (size_t j = i; j < i + 32; ++j) largest = std::max(largest, std::fabs(x[j]));
         const float d = largest / 127.0f;
+        // 11 significant bits.
+        int exponent = 0;
+        const float mantissa = std::frexp(d, &exponent);
+        const float scale = std::ldexp(std::nearbyint(mantissa * 2048.0f), exponent - 11);
         for (size_t j = i; j < i + 32; ++j)
-            result[j] = d == 0.0f ? 0.0f : std::round(x[j] * (1.0f / d)) * d;
+            result[j] = d == 0.0f ? 0.0f : std::nearbyint(x[j] * (127.0f / largest)) * scale;
     }
     return result;
 }
