@@ -32,10 +32,6 @@ SamplerParams sampling_from(const GgufMetadata& metadata) {
     return params;
 }
 
-std::string token_text(const TokenizerData& vocabulary, int32_t id) {
-    return id < 0 ? "" : vocabulary.tokens[static_cast<size_t>(id)];
-}
-
 // Generates into `result`; one call per answer.
 class Generation {
 public:
@@ -162,8 +158,13 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& model_pat
 
 MarkedText render_chat(const ChatTemplate& chat_template, const TokenizerData& vocabulary,
                        TemplateInput input) {
-    input.variables.emplace_back("bos_token", token_text(vocabulary, vocabulary.bos));
-    input.variables.emplace_back("eos_token", token_text(vocabulary, vocabulary.eos));
+    const auto add_token = [&](const char* name, int32_t id) {
+        const bool given = std::ranges::count(input.variables, name, &Json::Member::first) > 0;
+        if (!given && id >= 0)
+            input.variables.emplace_back(name, vocabulary.tokens[static_cast<size_t>(id)]);
+    };
+    add_token("bos_token", vocabulary.bos);
+    add_token("eos_token", vocabulary.eos);
     return chat_template.render(input);
 }
 

@@ -78,7 +78,7 @@ private:
 // The tokenizer and template alone, without looking at the weights.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& model_path);
 
-// Renders with the clock at `now`; bos_token and eos_token come from the tokenizer.
+// bos_token and eos_token come from the vocabulary unless the input has them as variables.
 MarkedText render_chat(const ChatTemplate& chat_template, const TokenizerData& vocabulary,
                        TemplateInput input);
 

@@ -247,7 +247,7 @@ Value unary_plus(Runtime& runtime, const Value& value) {
 
 Value slice(Runtime& runtime, const Value& object, const Value& start, const Value& stop,
             const Value& step) {
-    if (!is_sequence(object)) return {};
+    if (!is_sequence(object)) runtime.fail("a {} cannot be sliced", type_name(object));
     const auto bound = [&](const Value& value, int64_t fallback) {
         if (value.is_undefined() || value.is(Kind::none)) return fallback;
         if (!value.is_integer()) runtime.fail("a slice needs integers, not {}", type_name(value));

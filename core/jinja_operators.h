@@ -12,8 +12,7 @@ Value binary_operation(Runtime& runtime, Operator op, const Value& left, const V
 bool comparison(Runtime& runtime, Operator op, const Value& left, const Value& right);
 Value negate(Runtime& runtime, const Value& value);
 Value unary_plus(Runtime& runtime, const Value& value);
-// object[start:stop:step]; a bound that is undefined or None is open. What cannot
-// be sliced gives undefined, as in Jinja.
+// object[start:stop:step]; a bound that is undefined or None is open.
 Value slice(Runtime& runtime, const Value& object, const Value& start, const Value& stop,
             const Value& step);
 

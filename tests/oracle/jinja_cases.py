@@ -211,7 +211,7 @@ d.a.1
 d[none]
 d[l]
 d[1:2]
-none[1:2]
+nil[1:2]
 users[1].address.city
 users[1]['address']['city']
 deep['items']
