@@ -34,8 +34,8 @@ int run_eval(const EvalCommand& command) {
     const Model model(std::make_shared<const ModelFile>(ModelFile::open(command.model)), *backend);
     Session session(model, {.n_context = std::ssize(tokens), .chunk = command.chunk});
     AtomicFile out(command.logits_file);
-    session.append_with_logits(tokens,
-                               [&](std::span<const float> rows) { out.write(std::as_bytes(rows)); });
+    session.append_with_logits(
+        tokens, [&](std::span<const float> rows) { out.write(std::as_bytes(rows)); });
     out.commit();
     return 0;
 }

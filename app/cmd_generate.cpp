@@ -1,8 +1,8 @@
 // nemo-cli without a subcommand: answers one prompt. Standard output carries the answer only.
 #include "app/commands.h"
-#include "core/console.h"
 #include "app/engine.h"
 #include "app/prompt_input.h"
+#include "core/console.h"
 #include "core/error.h"
 #include "core/interrupt.h"
 
@@ -84,9 +84,12 @@ std::string result_json(const GenerateResult& result) {
 int exit_status(FinishReason reason) {
     switch (reason) {
         case FinishReason::stop:
-        case FinishReason::length: return 0;
-        case FinishReason::context_full: return static_cast<int>(ErrorCode::context_full);
-        case FinishReason::cancelled: return static_cast<int>(ErrorCode::interrupted);
+        case FinishReason::length:
+            return 0;
+        case FinishReason::context_full:
+            return static_cast<int>(ErrorCode::context_full);
+        case FinishReason::cancelled:
+            return static_cast<int>(ErrorCode::interrupted);
     }
     return 0;
 }
@@ -111,8 +114,8 @@ int run_generate(const GenerateCommand& command) {
     write_stdout(command.json ? result_json(result) : "\n");
     if (!command.quiet && (command.verbose || stderr_is_terminal())) print_statistics(result);
     if (!command.quiet && result.reason == FinishReason::context_full)
-        write_stderr(fmt::format("nemo-cli: the context of {} tokens is full\n",
-                                 session.n_context()));
+        write_stderr(
+            fmt::format("nemo-cli: the context of {} tokens is full\n", session.n_context()));
     return exit_status(result.reason);
 }
 

@@ -24,7 +24,9 @@ std::string bytes_text(double n_bytes) {
                      : fmt::format("{:.2f} {}", n_bytes, kUnits[unit]);
 }
 
-std::string bytes_text(int64_t n_bytes) { return bytes_text(static_cast<double>(n_bytes)); }
+std::string bytes_text(int64_t n_bytes) {
+    return bytes_text(static_cast<double>(n_bytes));
+}
 
 std::string line(std::string_view label, std::string_view value) {
     return fmt::format("{:<22}{}\n", label, value);
@@ -35,10 +37,18 @@ std::string layers_text(const ModelConfig& config) {
     std::string pattern;
     for (const LayerConfig& layer : config.layers) {
         switch (layer.kind) {
-            case LayerKind::mamba2: pattern += 'M'; break;
-            case LayerKind::attention: pattern += '*'; break;
-            case LayerKind::mlp: pattern += '-'; break;
-            case LayerKind::moe: pattern += 'E'; break;
+            case LayerKind::mamba2:
+                pattern += 'M';
+                break;
+            case LayerKind::attention:
+                pattern += '*';
+                break;
+            case LayerKind::mlp:
+                pattern += '-';
+                break;
+            case LayerKind::moe:
+                pattern += 'E';
+                break;
         }
     }
     std::string counts;
@@ -64,7 +74,8 @@ std::string quantization_text(const ModelFile& file) {
         share.n_bytes += tensor.n_bytes();
     }
     std::vector<std::pair<std::string_view, Share>> sorted(shares.begin(), shares.end());
-    std::ranges::sort(sorted, std::greater{}, [](const auto& entry) { return entry.second.n_bytes; });
+    std::ranges::sort(sorted, std::greater{},
+                      [](const auto& entry) { return entry.second.n_bytes; });
     std::string text;
     for (const auto& [name, share] : sorted)
         text += line(fmt::format("  {}", name),
@@ -96,13 +107,13 @@ int run_info(const InfoCommand& command) {
     out += line("vocabulary", std::to_string(config.n_vocab));
     out += line("trained context", std::to_string(config.n_context));
     out += line("weights", fmt::format("{}", n_weights));
-    out += line("file size",
-                fmt::format("{} ({:.2f} bits per weight)",
-                            bytes_text(static_cast<double>(file.n_file_bytes())),
-                            static_cast<double>(n_weight_bytes) * 8 / static_cast<double>(n_weights)));
+    out += line("file size", fmt::format("{} ({:.2f} bits per weight)",
+                                         bytes_text(static_cast<double>(file.n_file_bytes())),
+                                         static_cast<double>(n_weight_bytes) * 8 /
+                                             static_cast<double>(n_weights)));
     out += "types\n" + quantization_text(file);
-    out += line("recurrent state", fmt::format("{} ({} bytes) per session", bytes_text(state_bytes),
-                                               state_bytes));
+    out += line("recurrent state",
+                fmt::format("{} ({} bytes) per session", bytes_text(state_bytes), state_bytes));
     out += line("key-value cache", fmt::format("{} bytes per token", kv_bytes));
     out += line(fmt::format("memory at {}", command.n_context),
                 fmt::format("{} = weights {} + state {} + cache {}", bytes_text(total),

@@ -1,7 +1,7 @@
 // nemo-cli render: messages through a chat template, printed exactly.
 #include "app/commands.h"
-#include "core/console.h"
 #include "app/engine.h"
+#include "core/console.h"
 #include "core/error.h"
 
 #include <ctime>
@@ -10,7 +10,9 @@ namespace nemo {
 
 namespace {
 
-Json read_json(const std::string& path) { return parse_json(read_text_file(path), path); }
+Json read_json(const std::string& path) {
+    return parse_json(read_text_file(path), path);
+}
 
 std::tm parse_time(const std::string& text) {
     std::tm time = {};
@@ -24,8 +26,7 @@ std::tm parse_time(const std::string& text) {
 void add_kwargs(const std::string& text, TemplateInput& input) {
     if (text.empty()) return;
     const Json kwargs = parse_json(text, "--kwargs");
-    if (!kwargs.is_object())
-        fail(ErrorCode::usage, "--kwargs is not a JSON object: {}", text);
+    if (!kwargs.is_object()) fail(ErrorCode::usage, "--kwargs is not a JSON object: {}", text);
     for (const auto& [name, value] : kwargs.object()) {
         if (name == "add_generation_prompt" && value.is_bool())
             input.add_generation_prompt = value.boolean();

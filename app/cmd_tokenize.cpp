@@ -1,8 +1,8 @@
 // nemo-cli tokenize: text to token ids.
 #include "app/commands.h"
-#include "core/console.h"
 #include "app/engine.h"
 #include "app/prompt_input.h"
+#include "core/console.h"
 #include "core/error.h"
 #include "core/utf8.h"
 
@@ -11,14 +11,16 @@ namespace nemo {
 namespace {
 
 // A piece on one line, whatever bytes it stands for.
-std::string quoted(const std::string& bytes) { return to_json_text(Json(sanitize_utf8(bytes))); }
+std::string quoted(const std::string& bytes) {
+    return to_json_text(Json(sanitize_utf8(bytes)));
+}
 
 }  // namespace
 
 int run_tokenize(const TokenizeCommand& command) {
     const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(command.model);
-    const std::string text = command.prompt ? *command.prompt
-                                            : gather_prompt({}, command.prompt_file, true);
+    const std::string text =
+        command.prompt ? *command.prompt : gather_prompt({}, command.prompt_file, true);
     const std::vector<int32_t> ids =
         tokenizer->encode(text, command.special, {.add_special = !command.no_bos});
     std::string out;

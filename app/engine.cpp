@@ -26,9 +26,8 @@ SamplerParams sampling_from(const GgufMetadata& metadata) {
     params.top_p = read("top_p", params.top_p);
     params.min_p = read("min_p", params.min_p);
     params.repetition_penalty = read("repetition_penalty", params.repetition_penalty);
-    params.top_k =
-        static_cast<int32_t>(std::clamp<int64_t>(
-            metadata.get_integer("nemo.sampling.top_k", params.top_k), 0, INT32_MAX));
+    params.top_k = static_cast<int32_t>(std::clamp<int64_t>(
+        metadata.get_integer("nemo.sampling.top_k", params.top_k), 0, INT32_MAX));
     return params;
 }
 
@@ -99,10 +98,14 @@ private:
 
 const char* finish_reason_name(FinishReason reason) {
     switch (reason) {
-        case FinishReason::stop: return "stop";
-        case FinishReason::length: return "length";
-        case FinishReason::context_full: return "context_full";
-        case FinishReason::cancelled: return "cancelled";
+        case FinishReason::stop:
+            return "stop";
+        case FinishReason::length:
+            return "length";
+        case FinishReason::context_full:
+            return "context_full";
+        case FinishReason::cancelled:
+            return "cancelled";
     }
     return "?";
 }

@@ -1,5 +1,5 @@
-// A model file made usable: weights, tokenizer, chat template and sampling defaults together. The one
-// entry point of the programs into everything below.
+// A model file made usable: weights, tokenizer, chat template and sampling defaults together. The
+// one entry point of the programs into everything below.
 #pragma once
 
 #include "core/chat_template.h"
@@ -60,8 +60,8 @@ public:
     // Called with whole UTF-8 only, as text becomes final.
     using OnText = std::function<void(std::string_view)>;
     // Appends the prompt to the session and generates. `cancelled` is asked before every token and
-    // every prompt chunk. Throws Error{context_full} if the prompt does not fit, Error{usage} if it is
-    // empty.
+    // every prompt chunk. Throws Error{context_full} if the prompt does not fit, Error{usage} if it
+    // is empty.
     GenerateResult generate(Session& session, const std::vector<int32_t>& prompt,
                             const GenerateOptions& options, const OnText& on_text,
                             const Session::Cancelled& cancelled) const;

@@ -35,6 +35,8 @@ std::string StopStrings::push(std::string_view text) {
     return shown;
 }
 
-std::string StopStrings::finish() { return stopped_ ? "" : std::move(held_); }
+std::string StopStrings::finish() {
+    return stopped_ ? "" : std::move(held_);
+}
 
 }  // namespace nemo

@@ -1,5 +1,5 @@
-// Ends a streamed answer at any of several texts, none of which may reach the reader. Text that could
-// be the start of one is held back.
+// Ends a streamed answer at any of several texts, none of which may reach the reader. Text that
+// could be the start of one is held back.
 #pragma once
 
 #include <string>

@@ -1,5 +1,5 @@
-// Reads little-endian values from a buffer that may end too early. Every read is checked; errors name
-// the source, what was being read and the byte counts.
+// Reads little-endian values from a buffer that may end too early. Every read is checked; errors
+// name the source, what was being read and the byte counts.
 #pragma once
 
 #include "core/error.h"
@@ -24,8 +24,7 @@ public:
     const std::string& source() const { return source_; }
 
     template <class T>
-        requires std::is_arithmetic_v<T>
-    T read(std::string_view what) {
+    requires std::is_arithmetic_v<T> T read(std::string_view what) {
         T value;
         std::memcpy(&value, take(sizeof value, what), sizeof value);
         return value;

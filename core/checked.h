@@ -1,5 +1,5 @@
-// Arithmetic on sizes that come from files. Every product and sum of such numbers goes through here:
-// a wrapped size is how other loaders were broken.
+// Arithmetic on sizes that come from files. Every product and sum of such numbers goes through
+// here: a wrapped size is how other loaders were broken.
 #pragma once
 
 #include <concepts>

@@ -4,12 +4,12 @@
 #include "core/interrupt.h"
 #include "core/utf8.h"
 
+#include <poll.h>
+#include <unistd.h>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
 #include <iterator>
-#include <poll.h>
-#include <unistd.h>
 
 namespace nemo {
 
@@ -33,9 +33,15 @@ bool wait_for_stdin(int milliseconds) {
 
 }  // namespace
 
-bool stdin_is_terminal() { return ::isatty(STDIN_FILENO) == 1; }
-bool stdout_is_terminal() { return ::isatty(STDOUT_FILENO) == 1; }
-bool stderr_is_terminal() { return ::isatty(STDERR_FILENO) == 1; }
+bool stdin_is_terminal() {
+    return ::isatty(STDIN_FILENO) == 1;
+}
+bool stdout_is_terminal() {
+    return ::isatty(STDOUT_FILENO) == 1;
+}
+bool stderr_is_terminal() {
+    return ::isatty(STDERR_FILENO) == 1;
+}
 
 void write_stdout(std::string_view text) {
     constexpr int kClosedPipeStatus = 141;  // 128 + SIGPIPE, as a shell reports it

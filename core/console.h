@@ -11,22 +11,22 @@ bool stdin_is_terminal();
 bool stdout_is_terminal();
 bool stderr_is_terminal();
 
-// Writes all of it at once. A closed reader ends the program quietly with status 141; any other failure
-// (a full disk) throws Error{runtime}.
+// Writes all of it at once. A closed reader ends the program quietly with status 141; any other
+// failure (a full disk) throws Error{runtime}.
 void write_stdout(std::string_view text);
 // Never fails.
 void write_stderr(std::string_view text);
 
-// Standard input up to its end, made valid UTF-8. Says on standard error what it waits for if nothing
-// comes for two seconds, unless `quiet`. Throws Error{usage} above 64 MiB and Error{interrupted} on
-// Ctrl-C.
+// Standard input up to its end, made valid UTF-8. Says on standard error what it waits for if
+// nothing comes for two seconds, unless `quiet`. Throws Error{usage} above 64 MiB and
+// Error{interrupted} on Ctrl-C.
 std::string read_stdin(bool quiet);
 
 // A whole text file, made valid UTF-8. Throws Error{usage}.
 std::string read_text_file(const std::filesystem::path& path);
 
-// Text from a model or a file, harmless to a terminal: control characters other than newline and tab,
-// and those that reorder text, become U+FFFD.
+// Text from a model or a file, harmless to a terminal: control characters other than newline and
+// tab, and those that reorder text, become U+FFFD.
 std::string terminal_safe(std::string_view text);
 
 }  // namespace nemo

@@ -41,8 +41,7 @@ template <class... Args>
 }  // namespace nemo
 
 // Stays on in release builds: a violated invariant must not become a wrong answer.
-#define NEMO_ASSERT(condition)                                         \
-    do {                                                               \
-        if (!(condition))                                              \
-            ::nemo::assertion_failed(#condition, __FILE__, __LINE__); \
+#define NEMO_ASSERT(condition)                                                      \
+    do {                                                                            \
+        if (!(condition)) ::nemo::assertion_failed(#condition, __FILE__, __LINE__); \
     } while (false)

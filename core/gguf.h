@@ -1,4 +1,5 @@
-// GGUF metadata: typed key-value pairs, shared by the reader (model_file.h) and writer (gguf_writer.h).
+// GGUF metadata: typed key-value pairs, shared by the reader (model_file.h) and writer
+// (gguf_writer.h).
 #pragma once
 
 #include <cstdint>
@@ -83,7 +84,8 @@ public:
 
 private:
     const GgufValue& require(std::string_view key) const;
-    [[noreturn]] void wrong_type(std::string_view key, const GgufValue& value, const char* wanted) const;
+    [[noreturn]] void wrong_type(std::string_view key, const GgufValue& value,
+                                 const char* wanted) const;
 
     std::string source_;
     std::vector<std::pair<std::string, GgufValue>> entries_;

@@ -67,12 +67,12 @@ struct JsonLimits {
 // An integer that does not fit int64 becomes a real.
 Json parse_json(std::string_view text, std::string_view source, const JsonLimits& limits = {});
 
-// One line without spaces; strings are escaped minimally (non-ASCII stays UTF-8). Reals print as the
-// shortest text that reads back equal; infinities and NaN print as Python does.
+// One line without spaces; strings are escaped minimally (non-ASCII stays UTF-8). Reals print as
+// the shortest text that reads back equal; infinities and NaN print as Python does.
 std::string to_json_text(const Json& value);
 
-// Its parts: a quoted string appended to `out`, and a real ("1.0", "1e-05", "-Infinity"), laid out as
-// Python's repr does.
+// Its parts: a quoted string appended to `out`, and a real ("1.0", "1e-05", "-Infinity"), laid out
+// as Python's repr does.
 void append_json_string(std::string& out, std::string_view text);
 std::string json_real_text(double value);
 

@@ -28,8 +28,9 @@ private:
     size_t n_bytes_ = 0;
 };
 
-// For programs, once at start: a mapped page that cannot be read any more (the file was truncated, the
-// disk failed) ends the program with a message and the status of Error{bad_file} instead of a signal.
+// For programs, once at start: a mapped page that cannot be read any more (the file was truncated,
+// the disk failed) ends the program with a message and the status of Error{bad_file} instead of a
+// signal.
 void install_lost_page_handler();
 
 }  // namespace nemo

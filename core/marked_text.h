@@ -14,8 +14,8 @@ struct TextSegment {
     bool operator==(const TextSegment&) const = default;
 };
 
-// Consecutive segments form one text: tokens may cross a border between segments, but a control token
-// is recognised only where every byte of it is trusted.
+// Consecutive segments form one text: tokens may cross a border between segments, but a control
+// token is recognised only where every byte of it is trusted.
 using MarkedText = std::vector<TextSegment>;
 
 inline std::string plain_text(const MarkedText& marked) {

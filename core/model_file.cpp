@@ -45,26 +45,38 @@ uint64_t min_bytes(GgufType type) {
     switch (type) {
         case GgufType::u8:
         case GgufType::i8:
-        case GgufType::boolean: return 1;
+        case GgufType::boolean:
+            return 1;
         case GgufType::u16:
-        case GgufType::i16: return 2;
+        case GgufType::i16:
+            return 2;
         case GgufType::u32:
         case GgufType::i32:
-        case GgufType::f32: return 4;
-        default: return 8;
+        case GgufType::f32:
+            return 4;
+        default:
+            return 8;
     }
 }
 
 int64_t read_integer(ByteReader& reader, GgufType type, std::string_view key) {
     switch (type) {
-        case GgufType::u8: return reader.read<uint8_t>(key);
-        case GgufType::i8: return reader.read<int8_t>(key);
-        case GgufType::u16: return reader.read<uint16_t>(key);
-        case GgufType::i16: return reader.read<int16_t>(key);
-        case GgufType::u32: return reader.read<uint32_t>(key);
-        case GgufType::i32: return reader.read<int32_t>(key);
-        case GgufType::i64: return reader.read<int64_t>(key);
-        default: break;
+        case GgufType::u8:
+            return reader.read<uint8_t>(key);
+        case GgufType::i8:
+            return reader.read<int8_t>(key);
+        case GgufType::u16:
+            return reader.read<uint16_t>(key);
+        case GgufType::i16:
+            return reader.read<int16_t>(key);
+        case GgufType::u32:
+            return reader.read<uint32_t>(key);
+        case GgufType::i32:
+            return reader.read<int32_t>(key);
+        case GgufType::i64:
+            return reader.read<int64_t>(key);
+        default:
+            break;
     }
     const auto wide = reader.read<uint64_t>(key);
     const auto value = narrow<int64_t>(wide);
@@ -100,8 +112,7 @@ GgufValue read_array(ByteReader& reader, std::string_view key) {
         value.value = read_items<std::string>(
             count, [&] { return read_string(reader, key, reader.n_left()); });
     else if (type == GgufType::boolean)
-        value.value =
-            read_items<bool>(count, [&] { return reader.read<uint8_t>(key) != 0; });
+        value.value = read_items<bool>(count, [&] { return reader.read<uint8_t>(key) != 0; });
     else
         value.value = read_items<double>(count, [&] { return read_real(reader, type, key); });
     return value;
@@ -110,12 +121,17 @@ GgufValue read_array(ByteReader& reader, std::string_view key) {
 GgufValue read_value(ByteReader& reader, std::string_view key) {
     const GgufType type = read_type(reader, key);
     switch (type) {
-        case GgufType::array: return read_array(reader, key);
-        case GgufType::string: return {type, false, read_string(reader, key, reader.n_left())};
-        case GgufType::boolean: return {type, false, reader.read<uint8_t>(key) != 0};
+        case GgufType::array:
+            return read_array(reader, key);
+        case GgufType::string:
+            return {type, false, read_string(reader, key, reader.n_left())};
+        case GgufType::boolean:
+            return {type, false, reader.read<uint8_t>(key) != 0};
         case GgufType::f32:
-        case GgufType::f64: return {type, false, read_real(reader, type, key)};
-        default: return {type, false, read_integer(reader, type, key)};
+        case GgufType::f64:
+            return {type, false, read_real(reader, type, key)};
+        default:
+            return {type, false, read_integer(reader, type, key)};
     }
 }
 

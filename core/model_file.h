@@ -16,8 +16,8 @@ namespace nemo {
 
 class ModelFile {
 public:
-    // `path` may be any part of a split model (NAME-00001-of-00003.gguf); the others must lie beside
-    // it. Throws Error{bad_file} naming file, key or tensor and the numbers that disagree.
+    // `path` may be any part of a split model (NAME-00001-of-00003.gguf); the others must lie
+    // beside it. Throws Error{bad_file} naming file, key or tensor and the numbers that disagree.
     static ModelFile open(const std::filesystem::path& path);
 
     const std::string& path() const { return path_; }

@@ -11,8 +11,7 @@ namespace nemo {
 namespace {
 
 void require(bool condition, const char* name, float value, const char* allowed) {
-    if (!condition)
-        fail(ErrorCode::usage, "{} is {}, but {} is needed", name, value, allowed);
+    if (!condition) fail(ErrorCode::usage, "{} is {}, but {} is needed", name, value, allowed);
 }
 
 size_t argmax(std::span<const float> logits) {

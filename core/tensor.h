@@ -45,8 +45,8 @@ const DTypeInfo& dtype_info(DType dtype);
 std::optional<DType> dtype_from_name(std::string_view name);
 
 // A tensor inside a mapped file or a buffer. Row-major; dims are in GGUF order, dims[0] is the row
-// length (the input size of a matmul), unused dims are 1. A TensorView handed out by ModelFile is in
-// bounds, and its rows are whole blocks.
+// length (the input size of a matmul), unused dims are 1. A TensorView handed out by ModelFile is
+// in bounds, and its rows are whole blocks.
 struct TensorView {
     std::string name;
     DType dtype = DType::f32;

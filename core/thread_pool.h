@@ -20,10 +20,10 @@ public:
 
     int n_threads() const;
 
-    // Calls body(begin, end, thread) on disjoint ranges that cover [0, n), each at most `grain` long
-    // and starting at a multiple of it; `thread` < n_threads() is unique among those running. Returns
-    // when all are done. Ranges are claimed one by one, so a thread that lost its core delays only
-    // its own range. The first exception of a body is rethrown here. Not reentrant.
+    // Calls body(begin, end, thread) on disjoint ranges that cover [0, n), each at most `grain`
+    // long and starting at a multiple of it; `thread` < n_threads() is unique among those running.
+    // Returns when all are done. Ranges are claimed one by one, so a thread that lost its core
+    // delays only its own range. The first exception of a body is rethrown here. Not reentrant.
     using Body = std::function<void(int64_t begin, int64_t end, int thread)>;
     void parallel_for(int64_t n, int64_t grain, const Body& body);
 

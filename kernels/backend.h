@@ -2,9 +2,11 @@
 // architecture. One implementation per device; the CPU's lies in kernels/cpu.
 //
 // Conventions
-// - Activations are fp32, row-major, one row per token: [T, n]. `stride` is the distance between the
+// - Activations are fp32, row-major, one row per token: [T, n]. `stride` is the distance between
+// the
 //   rows of two tokens in floats, where an operation reads a slice of a wider row.
-// - All pointers are memory of this backend (alloc), except token ids and routing results, which are
+// - All pointers are memory of this backend (alloc), except token ids and routing results, which
+// are
 //   host memory on the CPU backend.
 // - Every operation gives the same bits for any number of threads, and for a prompt cut into chunks
 //   anywhere: one output element is always reduced in the same order.
@@ -46,10 +48,10 @@ enum class Epilogue {
 // Mamba-2, nemotron-h paper notation: H heads of P channels, state size N, G groups of heads that
 // share B and C; d_inner = H*P, conv_dim = H*P + 2*G*N, K taps.
 struct Mamba2Shape {
-    int64_t n_heads = 0;     // H
-    int64_t head_dim = 0;    // P
-    int64_t state_size = 0;  // N
-    int64_t n_groups = 0;    // G
+    int64_t n_heads = 0;      // H
+    int64_t head_dim = 0;     // P
+    int64_t state_size = 0;   // N
+    int64_t n_groups = 0;     // G
     int64_t conv_kernel = 0;  // K
 
     int64_t d_inner() const { return n_heads * head_dim; }
@@ -62,8 +64,8 @@ struct Mamba2Shape {
 
 struct SsmScan {
     Mamba2Shape shape;
-    const float* xbc;      // [T, conv_dim]: x [H, P], B [G, N], C [G, N], after conv and SiLU
-    const float* dt;       // [T, H] with dt_stride: before bias and softplus
+    const float* xbc;  // [T, conv_dim]: x [H, P], B [G, N], C [G, N], after conv and SiLU
+    const float* dt;   // [T, H] with dt_stride: before bias and softplus
     int64_t dt_stride;
     const float* a;        // [H], negative: -exp(A_log)
     const float* d;        // [H]
@@ -84,10 +86,10 @@ struct AttentionShape {
 
 struct RouterShape {
     int64_t n_experts = 0;
-    int64_t n_used = 0;         // top-k
-    int64_t n_groups = 1;       // experts are masked to the best groups first
+    int64_t n_used = 0;    // top-k
+    int64_t n_groups = 1;  // experts are masked to the best groups first
     int64_t n_groups_used = 1;
-    bool normalize = true;      // weights sum to 1 before scaling
+    bool normalize = true;  // weights sum to 1 before scaling
     float scale = 1.0f;
 };
 
@@ -105,8 +107,8 @@ public:
     virtual void embed(const Weight& table, std::span<const int32_t> tokens, float* y) = 0;
 
     // y = x / sqrt(mean(x^2) + eps) * weight, per row of n. y may be x.
-    virtual void rms_norm(const float* x, const Weight& weight, float eps, int64_t n_tokens, int64_t n,
-                          float* y) = 0;
+    virtual void rms_norm(const float* x, const Weight& weight, float eps, int64_t n_tokens,
+                          int64_t n, float* y) = 0;
 
     // y [T, n_out] from x [T, n_in]: v = W x (+ bias), then the epilogue.
     virtual void matmul(const Weight& weight, const float* x, int64_t n_tokens, float* y,
@@ -128,7 +130,8 @@ public:
     virtual void gated_group_norm(float* y, const float* z, int64_t z_stride, const Weight& weight,
                                   float eps, int64_t n_tokens, int64_t n, int64_t n_groups) = 0;
 
-    // Writes the K or V rows of n_tokens tokens at position `position` of a cache [n_context, kv_dim].
+    // Writes the K or V rows of n_tokens tokens at position `position` of a cache [n_context,
+    // kv_dim].
     virtual void kv_append(const float* rows, int64_t n_tokens, int64_t kv_dim, int64_t position,
                            float* cache) = 0;
 
@@ -137,13 +140,14 @@ public:
     virtual void attention(const AttentionShape& shape, const float* q, const float* k_cache,
                            const float* v_cache, int64_t position, int64_t n_tokens, float* y) = 0;
 
-    // r = sigmoid(logits); the top-k of r + bias (after group masking) are chosen, their weight is r,
-    // normalized and scaled. Ties go to the lower id. logits: [T, n_experts]; ids, weights: [T, n_used].
+    // r = sigmoid(logits); the top-k of r + bias (after group masking) are chosen, their weight is
+    // r, normalized and scaled. Ties go to the lower id. logits: [T, n_experts]; ids, weights: [T,
+    // n_used].
     virtual void route(const RouterShape& shape, const float* logits, const Weight& bias,
                        int64_t n_tokens, int32_t* ids, float* weights) = 0;
 
-    // y [T, L] = sum over the used experts of weight * down_e(relu2(up_e(x))). up: {L, F, n_experts},
-    // down: {F, L, n_experts}; x: [T, L].
+    // y [T, L] = sum over the used experts of weight * down_e(relu2(up_e(x))). up: {L, F,
+    // n_experts}, down: {F, L, n_experts}; x: [T, L].
     virtual void experts(const Weight& up, const Weight& down, const RouterShape& shape,
                          const int32_t* ids, const float* weights, const float* x, int64_t n_tokens,
                          float* y) = 0;
@@ -154,8 +158,8 @@ public:
     virtual void copy(const float* from, int64_t n, float* to) = 0;
 };
 
-// n_threads = 0: one per core. The instruction tier is the best the processor has, or the one forced
-// by NEMO_CPU (core/environment.h).
+// n_threads = 0: one per core. The instruction tier is the best the processor has, or the one
+// forced by NEMO_CPU (core/environment.h).
 std::unique_ptr<Backend> make_cpu_backend(int n_threads);
 
 }  // namespace nemo

@@ -74,15 +74,21 @@ private:
 
 const char* layer_kind_name(LayerKind kind) {
     switch (kind) {
-        case LayerKind::mamba2: return "mamba2";
-        case LayerKind::attention: return "attention";
-        case LayerKind::mlp: return "mlp";
-        case LayerKind::moe: return "moe";
+        case LayerKind::mamba2:
+            return "mamba2";
+        case LayerKind::attention:
+            return "attention";
+        case LayerKind::mlp:
+            return "mlp";
+        case LayerKind::moe:
+            return "moe";
     }
     return "?";
 }
 
-bool ModelConfig::has_moe() const { return n_layers(LayerKind::moe) > 0; }
+bool ModelConfig::has_moe() const {
+    return n_layers(LayerKind::moe) > 0;
+}
 
 int64_t ModelConfig::n_layers(LayerKind kind) const {
     return std::ranges::count(layers, kind, &LayerConfig::kind);
@@ -98,10 +104,18 @@ void check_config(const ModelConfig& config, const std::string& source) {
              source, config.rms_eps);
     for (const LayerConfig& layer : config.layers) {
         switch (layer.kind) {
-            case LayerKind::mamba2: check.mamba2(layer.mamba2); break;
-            case LayerKind::attention: check.attention(layer.attention); break;
-            case LayerKind::mlp: check.in_range("the MLP width", layer.n_ff, 1, kMaxDim); break;
-            case LayerKind::moe: check.moe(layer.moe); break;
+            case LayerKind::mamba2:
+                check.mamba2(layer.mamba2);
+                break;
+            case LayerKind::attention:
+                check.attention(layer.attention);
+                break;
+            case LayerKind::mlp:
+                check.in_range("the MLP width", layer.n_ff, 1, kMaxDim);
+                break;
+            case LayerKind::moe:
+                check.moe(layer.moe);
+                break;
         }
     }
 }

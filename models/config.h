@@ -1,5 +1,6 @@
-// What a model is: its dimensions, read from GGUF keys or from a checkpoint's config.json (convert/),
-// checked once. Kind and dimensions are per layer, since pruned family members vary from layer to layer.
+// What a model is: its dimensions, read from GGUF keys or from a checkpoint's config.json
+// (convert/), checked once. Kind and dimensions are per layer, since pruned family members vary
+// from layer to layer.
 #pragma once
 
 #include "core/gguf.h"
@@ -46,13 +47,13 @@ struct ModelConfig {
     int64_t n_layers(LayerKind kind) const;
 };
 
-// Throws Error{bad_file} naming the source, the field and the value if a number is out of range or two
-// disagree (heads not a multiple of groups, ...).
+// Throws Error{bad_file} naming the source, the field and the value if a number is out of range or
+// two disagree (heads not a multiple of groups, ...).
 void check_config(const ModelConfig& config, const std::string& source);
 
-// Reads the keys of architectures nemotron_h and nemotron_h_moe, and looks at the tensors for what the
-// keys leave open: vocabulary size, tied head, and whether a feed-forward layer of a MoE model is dense.
-// Multi-token-prediction blocks are left out of `layers`.
+// Reads the keys of architectures nemotron_h and nemotron_h_moe, and looks at the tensors for what
+// the keys leave open: vocabulary size, tied head, and whether a feed-forward layer of a MoE model
+// is dense. Multi-token-prediction blocks are left out of `layers`.
 ModelConfig config_from_gguf(const ModelFile& file);
 
 // Adds `general.architecture` and the architecture's keys.

@@ -209,7 +209,9 @@ private:
 
 }  // namespace
 
-ModelConfig config_from_gguf(const ModelFile& file) { return ConfigReader(file).read(); }
+ModelConfig config_from_gguf(const ModelFile& file) {
+    return ConfigReader(file).read();
+}
 
 void add_config_metadata(const ModelConfig& config, GgufMetadata& metadata) {
     ConfigWriter(config, metadata).write();

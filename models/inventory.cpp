@@ -11,7 +11,8 @@ public:
     explicit InventoryBuilder(const ModelConfig& config) : config_(config) {}
 
     std::vector<TensorSpec> build() {
-        add(TensorRole::token_embedding, -1, "token_embd.weight", {config_.n_embd, config_.n_vocab});
+        add(TensorRole::token_embedding, -1, "token_embd.weight",
+            {config_.n_embd, config_.n_vocab});
         for (size_t i = 0; i < config_.layers.size(); ++i)
             add_layer(static_cast<int>(i), config_.layers[i]);
         add_f32(TensorRole::norm, -1, "output_norm.weight", {config_.n_embd});
@@ -24,8 +25,8 @@ private:
     using Dims = std::initializer_list<int64_t>;
 
     void add(TensorRole role, int layer, std::string name, Dims dims, bool always_f32 = false) {
-        TensorSpec spec = {role, layer, std::move(name), {1, 1, 1, 1},
-                           static_cast<int>(dims.size()), always_f32};
+        TensorSpec spec = {
+            role, layer, std::move(name), {1, 1, 1, 1}, static_cast<int>(dims.size()), always_f32};
         size_t i = 0;
         for (const int64_t dim : dims) spec.dims[i++] = dim;
         specs_.push_back(std::move(spec));
@@ -39,13 +40,19 @@ private:
         const auto name = [i](const char* suffix) { return fmt::format("blk.{}.{}", i, suffix); };
         add_f32(TensorRole::norm, i, name("attn_norm.weight"), {config_.n_embd});
         switch (layer.kind) {
-            case LayerKind::mamba2: add_mamba2(i, layer.mamba2, name); return;
-            case LayerKind::attention: add_attention(i, layer.attention, name); return;
+            case LayerKind::mamba2:
+                add_mamba2(i, layer.mamba2, name);
+                return;
+            case LayerKind::attention:
+                add_attention(i, layer.attention, name);
+                return;
             case LayerKind::mlp:
                 add(TensorRole::ffn_up, i, name("ffn_up.weight"), {config_.n_embd, layer.n_ff});
                 add(TensorRole::ffn_down, i, name("ffn_down.weight"), {layer.n_ff, config_.n_embd});
                 return;
-            case LayerKind::moe: add_moe(i, layer.moe, name); return;
+            case LayerKind::moe:
+                add_moe(i, layer.moe, name);
+                return;
         }
     }
 

@@ -15,7 +15,7 @@ namespace nemo {
 enum class TensorRole {
     token_embedding,
     output,
-    norm,              // also the final one
+    norm,  // also the final one
     ssm_in,
     ssm_conv_weight,
     ssm_conv_bias,
@@ -46,8 +46,8 @@ struct TensorSpec {
     std::string name;             // GGUF name
     std::array<int64_t, 4> dims;  // GGUF order, unused dims 1
     int n_dims;
-    // Kept in F32 whatever the file's type (norms, convolution, router, per-head vectors): llama.cpp
-    // requires it and they are small.
+    // Kept in F32 whatever the file's type (norms, convolution, router, per-head vectors):
+    // llama.cpp requires it and they are small.
     bool always_f32;
 };
 

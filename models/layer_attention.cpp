@@ -17,8 +17,7 @@ void attention_layer(const LayerInput& in, const AttentionShape& shape,
 
     float* y = in.work.get(Scratch::mixed, n_tokens * shape.q_dim());
     in.backend.attention(shape, q, keys, values, in.position, n_tokens, y);
-    in.backend.matmul(weights.output.weight, y, n_tokens, in.x, Epilogue::add,
-                      weights.output.bias);
+    in.backend.matmul(weights.output.weight, y, n_tokens, in.x, Epilogue::add, weights.output.bias);
 }
 
 }  // namespace nemo

@@ -1,4 +1,5 @@
-// The Mamba-2 mixer: in_proj -> causal convolution -> selective scan -> gated group norm -> out_proj.
+// The Mamba-2 mixer: in_proj -> causal convolution -> selective scan -> gated group norm ->
+// out_proj.
 #include "models/layers.h"
 
 namespace nemo {
@@ -10,8 +11,8 @@ void mamba2_layer(const LayerInput& in, const Mamba2Shape& shape, const Mamba2We
 
     float* projection = in.work.get(Scratch::projection, in.n_tokens * stride);
     in.backend.matmul(weights.in_proj, in.h, in.n_tokens, projection, Epilogue::store);
-    const float* z = projection;              // [T, d_inner]
-    const float* xbc_raw = z + d_inner;       // [T, conv_dim]
+    const float* z = projection;                   // [T, d_inner]
+    const float* xbc_raw = z + d_inner;            // [T, conv_dim]
     const float* dt = xbc_raw + shape.conv_dim();  // [T, H]
 
     float* xbc = in.work.get(Scratch::convolved, in.n_tokens * shape.conv_dim());

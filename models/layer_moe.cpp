@@ -1,5 +1,5 @@
-// Mixture of experts: a sigmoid router picks experts (biased for selection only), their weighted sum
-// goes back through the latent projection if there is one, and a shared expert is always added.
+// Mixture of experts: a sigmoid router picks experts (biased for selection only), their weighted
+// sum goes back through the latent projection if there is one, and a shared expert is always added.
 #include "models/layers.h"
 
 namespace nemo {

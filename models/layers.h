@@ -1,5 +1,5 @@
-// The four layer kinds of the Nemotron-H family (arXiv 2504.03624). Each takes the normed input of a
-// chunk of T tokens and adds its result to the residual stream:  x += mixer(h).
+// The four layer kinds of the Nemotron-H family (arXiv 2504.03624). Each takes the normed input of
+// a chunk of T tokens and adds its result to the residual stream:  x += mixer(h).
 #pragma once
 
 #include "kernels/backend.h"

@@ -1,5 +1,5 @@
-// A model ready to run: its configuration and its weights, bound to a backend. Immutable; any number
-// of sequences may share it.
+// A model ready to run: its configuration and its weights, bound to a backend. Immutable; any
+// number of sequences may share it.
 #pragma once
 
 #include "core/model_file.h"
@@ -26,8 +26,8 @@ public:
     const ModelFile& file() const { return *file_; }
     Backend& backend() const { return backend_; }
 
-    // Takes in a chunk of T tokens at the state's position and advances it. Writes logits for the last
-    // `n_logits` tokens (0 to T) to `logits` [n_logits, n_vocab]. Ids must be in [0, n_vocab).
+    // Takes in a chunk of T tokens at the state's position and advances it. Writes logits for the
+    // last `n_logits` tokens (0 to T) to `logits` [n_logits, n_vocab]. Ids must be in [0, n_vocab).
     void forward(std::span<const int32_t> tokens, SequenceState& state, Workspace& work,
                  int64_t n_logits, float* logits) const;
 

@@ -1,9 +1,9 @@
 // Everything a model remembers of one sequence: the recurrent state of its Mamba-2 layers and the
 // key-value cache of its attention layers.
 //
-// Invariant: position() == p means that all of it reflects exactly tokens [0, p). The recurrent state
-// of all layers is one contiguous buffer, so that a snapshot is one copy; the key-value cache is
-// append-only, so a snapshot of it is its length.
+// Invariant: position() == p means that all of it reflects exactly tokens [0, p). The recurrent
+// state of all layers is one contiguous buffer, so that a snapshot is one copy; the key-value cache
+// is append-only, so a snapshot of it is its length.
 #pragma once
 
 #include "kernels/backend.h"

@@ -11,8 +11,9 @@
 namespace nemo {
 
 struct SessionOptions {
-    int64_t n_context = 0;    // most tokens a session may hold; 0: the length the model was trained for
-    int64_t chunk = 256;      // prompt tokens taken in at once; bounds scratch memory and stop latency
+    int64_t n_context =
+        0;                // most tokens a session may hold; 0: the length the model was trained for
+    int64_t chunk = 256;  // prompt tokens taken in at once; bounds scratch memory and stop latency
 };
 
 class Session {
@@ -26,12 +27,13 @@ public:
 
     // Asked before each chunk; true ends the call early, with the state at a chunk's border.
     using Cancelled = std::function<bool()>;
-    // Appends tokens and returns the logits [n_vocab] after the last one, valid until the next call;
-    // empty if cancelled. Throws Error{context_full} before changing anything if they do not fit, and
-    // Error{usage} naming an id outside the vocabulary.
+    // Appends tokens and returns the logits [n_vocab] after the last one, valid until the next
+    // call; empty if cancelled. Throws Error{context_full} before changing anything if they do not
+    // fit, and Error{usage} naming an id outside the vocabulary.
     std::span<const float> append(std::span<const int32_t> tokens, const Cancelled& cancelled = {});
 
-    // The same, but hands out the logits of every token: sink(rows [n, n_vocab]) per chunk, in order.
+    // The same, but hands out the logits of every token: sink(rows [n, n_vocab]) per chunk, in
+    // order.
     using LogitsSink = std::function<void(std::span<const float> rows)>;
     void append_with_logits(std::span<const int32_t> tokens, const LogitsSink& sink);
 

@@ -124,12 +124,16 @@ LayerWeights WeightBinder::take_layer(int layer, const LayerConfig& config) {
                 .out_proj = take_in_layer(layer, "ssm_out.weight"),
             };
             break;
-        case LayerKind::attention: weights.mixer = take_attention(layer, config.attention); break;
-        case LayerKind::mlp:
-            weights.mixer =
-                MlpWeights{.up = take_linear(layer, "ffn_up"), .down = take_linear(layer, "ffn_down")};
+        case LayerKind::attention:
+            weights.mixer = take_attention(layer, config.attention);
             break;
-        case LayerKind::moe: weights.mixer = take_moe(layer, config.moe); break;
+        case LayerKind::mlp:
+            weights.mixer = MlpWeights{.up = take_linear(layer, "ffn_up"),
+                                       .down = take_linear(layer, "ffn_down")};
+            break;
+        case LayerKind::moe:
+            weights.mixer = take_moe(layer, config.moe);
+            break;
     }
     return weights;
 }

@@ -1,4 +1,5 @@
-// Finds a model's tensors in a file, checks them against the inventory and hands them to the backend.
+// Finds a model's tensors in a file, checks them against the inventory and hands them to the
+// backend.
 #pragma once
 
 #include "core/model_file.h"

@@ -41,9 +41,9 @@ void Experts::multiply(const DotPlan& plan, ThreadPool& pool, const Weight& weig
     });
 }
 
-void Experts::run(const TierOps& ops, ThreadPool& pool, const Weight& up,
-                  const Weight& down, int64_t n_used, const int32_t* ids, const float* weights,
-                  const float* x, int64_t n_tokens, float* y, std::span<TileScratch> scratch) {
+void Experts::run(const TierOps& ops, ThreadPool& pool, const Weight& up, const Weight& down,
+                  int64_t n_used, const int32_t* ids, const float* weights, const float* x,
+                  int64_t n_tokens, float* y, std::span<TileScratch> scratch) {
     const int64_t n_uses = n_tokens * n_used;
     const int64_t n_hidden = up.n_out(), n_out = down.n_out();
     sort_by_expert(ids, n_uses, up.view.dims[2]);

@@ -53,9 +53,10 @@ struct TileScratch {
 };
 
 // tile [n_tokens, kTileRows] = rows [first_row, first_row + n_rows) of `weight` (over all of dims
-// 1-3, all of one matrix) times x[0 ... n_tokens). At most kTileRows rows and kTileTokens tokens. Returns the tile.
-float* compute_tile(const DotPlan& plan, const Weight& weight, int64_t first_row,
-                    int64_t n_rows, const void* const* x, int64_t n_tokens, TileScratch& scratch);
+// 1-3, all of one matrix) times x[0 ... n_tokens). At most kTileRows rows and kTileTokens tokens.
+// Returns the tile.
+float* compute_tile(const DotPlan& plan, const Weight& weight, int64_t first_row, int64_t n_rows,
+                    const void* const* x, int64_t n_tokens, TileScratch& scratch);
 
 // Adds `bias` (null: none), applies the epilogue and stores a tile at y, whose rows are y_stride
 // apart.

@@ -18,8 +18,9 @@ NEMO_INLINE float round_to_11_bits(float value) {
 }
 
 // Codes of 32 values: x / d rounded to nearest, d = largest magnitude / 127. The scale that
-// goes with them has the precision of fp16, as llama.cpp's has: so two engines with the same weights
-// round the same activations alike, where otherwise a tiny difference flips codes layer by layer.
+// goes with them has the precision of fp16, as llama.cpp's has: so two engines with the same
+// weights round the same activations alike, where otherwise a tiny difference flips codes layer by
+// layer.
 void quantize_block(const float* x, int32_t offset, float* scale, int32_t* bias, int8_t* codes) {
     const auto larger = [](NativeF a, NativeF b) { return a > b ? a : b; };
     const Vec16 first = load(x), second = load(x + 16);

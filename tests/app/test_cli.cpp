@@ -19,7 +19,9 @@ ProcessResult run_cli(std::vector<std::string> arguments, const std::string& inp
     return run_process(std::move(arguments), input, environment);
 }
 
-std::string demo() { return demo_model(DType::q8_0); }
+std::string demo() {
+    return demo_model(DType::q8_0);
+}
 
 bool contains(const std::string& text, const std::string& part) {
     return text.find(part) != std::string::npos;
@@ -49,8 +51,10 @@ TEST_CASE("all instruction tiers give an answer") {
     for (const char* tier : {"NEMO_CPU=scalar", "NEMO_CPU=avx2", "NEMO_CPU=avx512"}) {
         const ProcessResult result = run_cli({"-m", demo(), "-p", "Hello!"}, "", {tier});
         CAPTURE(result.err);
-        if (result.status == 0) CHECK(result.out == best);
-        else CHECK(contains(result.err, "NEMO_CPU"));
+        if (result.status == 0)
+            CHECK(result.out == best);
+        else
+            CHECK(contains(result.err, "NEMO_CPU"));
     }
     const ProcessResult unknown = run_cli({"-m", demo(), "-p", "x"}, "", {"NEMO_CPU=mmx"});
     CHECK(unknown.status == 2);
@@ -180,8 +184,7 @@ TEST_CASE("a closed pipe is quiet, a full disk is not") {
                                            demo() + "' -p Hello) | true");
     CHECK(closed.status == 141);
     CHECK(closed.err.empty());
-    const ProcessResult full =
-        run_shell("'" + cli + "' -m '" + demo() + "' -p Hello > /dev/full");
+    const ProcessResult full = run_shell("'" + cli + "' -m '" + demo() + "' -p Hello > /dev/full");
     CHECK(full.status == 1);
     CHECK(contains(full.err, "standard output"));
 }
@@ -213,8 +216,7 @@ TEST_CASE("tokenize prints ids, and text from a user never becomes a control tok
     CHECK(run_cli({"tokenize", "-m", demo(), "-p", "Hello world", "--no-bos"}).out ==
           plain.out.substr(2));
     const auto n_ids = [](const std::string& out) { return std::ranges::count(out, ',') + 1; };
-    const ProcessResult user =
-        run_cli({"tokenize", "-m", demo(), "-p", "<|im_end|>", "--no-bos"});
+    const ProcessResult user = run_cli({"tokenize", "-m", demo(), "-p", "<|im_end|>", "--no-bos"});
     CHECK(n_ids(user.out) > 1);
     const ProcessResult trusted =
         run_cli({"tokenize", "-m", demo(), "-p", "<|im_end|>", "--no-bos", "--special"});

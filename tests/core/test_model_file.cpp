@@ -87,8 +87,9 @@ GgufMetadata every_kind_of_value() {
 }
 
 void write_model(const std::filesystem::path& path) {
-    GgufWriter writer(path, every_kind_of_value(),
-                      {{"one", DType::f32, {3, 1, 1, 1}, 1}, {"two", DType::q8_0, {64, 2, 1, 1}, 2}});
+    GgufWriter writer(
+        path, every_kind_of_value(),
+        {{"one", DType::f32, {3, 1, 1, 1}, 1}, {"two", DType::q8_0, {64, 2, 1, 1}, 2}});
     const std::vector<float> one = {1, 2, 3};
     writer.write(std::as_bytes(std::span(one)));
     const std::vector<std::byte> two(4 * 34, std::byte{7});
@@ -273,9 +274,7 @@ TEST_CASE("split files are read as one") {
 TEST_CASE("an abandoned writer leaves the old file and no other") {
     const TempFolder folder;
     write_file(folder / "m.gguf", "old");
-    {
-        const GgufWriter writer(folder / "m.gguf", every_kind_of_value(), {});
-    }
+    { const GgufWriter writer(folder / "m.gguf", every_kind_of_value(), {}); }
     CHECK(read_file(folder / "m.gguf") == "old");
     const auto entries = std::filesystem::directory_iterator(folder / "");
     CHECK(std::distance(begin(entries), end(entries)) == 1);

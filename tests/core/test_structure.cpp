@@ -1,4 +1,5 @@
-// The house rules that a compiler does not check: who may include whom, and where libraries may show.
+// The house rules that a compiler does not check: who may include whom, and where libraries may
+// show.
 #include <doctest/doctest.h>
 
 #include <filesystem>

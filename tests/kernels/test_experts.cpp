@@ -197,7 +197,7 @@ TEST_CASE("experts: every expert of an NVFP4 tensor has its own factor") {
     backend->experts(up.weight(), down.weight(), shape, ids.data(),
                      std::vector<float>{0.3f * 2.0f, 0.7f * 0.5f}.data(), x.data(), 1,
                      expected.data());
-    backend->experts(up.weight(), scaled, shape, ids.data(),
-                     std::vector<float>{0.3f, 0.7f}.data(), x.data(), 1, y.data());
+    backend->experts(up.weight(), scaled, shape, ids.data(), std::vector<float>{0.3f, 0.7f}.data(),
+                     x.data(), 1, y.data());
     CHECK(y == expected);
 }

@@ -19,7 +19,8 @@ ModelConfig every_kind() {
     config.n_embd = 32;
     config.n_context = 4096;
     LayerConfig mamba2 = {.kind = LayerKind::mamba2};
-    mamba2.mamba2 = {.n_heads = 4, .head_dim = 8, .state_size = 16, .n_groups = 2, .conv_kernel = 4};
+    mamba2.mamba2 = {
+        .n_heads = 4, .head_dim = 8, .state_size = 16, .n_groups = 2, .conv_kernel = 4};
     LayerConfig attention = {.kind = LayerKind::attention};
     attention.attention = {.n_heads = 4, .n_kv_heads = 2, .head_dim = 16};
     LayerConfig moe = {.kind = LayerKind::moe};

@@ -27,8 +27,7 @@ std::vector<float> transposed(const std::vector<float>& state, const Mamba2Shape
     std::vector<float> result(state.size());
     for (size_t h = 0; h < n_heads; ++h)
         for (size_t i = 0; i < p; ++i)
-            for (size_t j = 0; j < n; ++j)
-                result[(h * n + j) * p + i] = state[(h * p + i) * n + j];
+            for (size_t j = 0; j < n; ++j) result[(h * n + j) * p + i] = state[(h * p + i) * n + j];
     return result;
 }
 

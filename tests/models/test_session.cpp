@@ -49,8 +49,7 @@ TEST_CASE("a cancelled prompt stops at a chunk's border") {
     const Model model(golden.file(), *backend);
     Session session(model, {.n_context = 100, .chunk = 2});
     int n_asked = 0;
-    const auto logits =
-        session.append(std::vector<int32_t>(10, 7), [&] { return ++n_asked == 3; });
+    const auto logits = session.append(std::vector<int32_t>(10, 7), [&] { return ++n_asked == 3; });
     CHECK(logits.empty());
     CHECK(session.state().position() == 4);
     CHECK(session.tokens().size() == 4);
