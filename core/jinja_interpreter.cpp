@@ -35,7 +35,8 @@ Interpreter::Interpreter(const Template& source, Runtime& runtime)
         Callable callable;
         callable.name = entry.name;
         callable.builtin = entry.function;
-        set_variable(std::string(entry.name), Value::callable(&runtime_.new_callable(std::move(callable))));
+        set_variable(std::string(entry.name),
+                     Value::callable(&runtime_.new_callable(std::move(callable))));
     }
 }
 

@@ -299,6 +299,11 @@ void append_text_repr(TextBuilder& out, const Text& text) {
     out.append(std::string_view(&quote, 1), false);
     size_t plain = 0;  // begin of what can be copied as it is
     for (size_t i = 0; i < text.bytes.size();) {
+        const char byte = text.bytes[i];
+        if (byte >= ' ' && byte <= '~' && byte != '\\' && byte != quote) {
+            ++i;
+            continue;
+        }
         const CodePoint point = decode_utf8(text.bytes, i);
         const auto n_bytes = static_cast<size_t>(point.n_bytes);
         const auto c = static_cast<uint32_t>(point.value);
