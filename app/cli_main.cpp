@@ -24,6 +24,7 @@ int run(const Command& command) {
         int operator()(const TokenizeCommand& c) const { return run_tokenize(c); }
         int operator()(const RenderCommand& c) const { return run_render(c); }
         int operator()(const EvalCommand& c) const { return run_eval(c); }
+        int operator()(const PerplexityCommand& c) const { return run_perplexity(c); }
         int operator()(const InfoCommand& c) const { return run_info(c); }
     };
     return std::visit(Runner{}, command);

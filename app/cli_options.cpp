@@ -20,6 +20,7 @@ constexpr const char* kExamples = R"(Examples:
   nemo-cli -m model.gguf -sys "Answer in French." -p "Good morning" --temp 0
   nemo-cli -m model.gguf --raw -p "Once upon a time" -n 100
   nemo-cli info model.gguf
+  nemo-cli perplexity -m model.gguf -f text.txt
 
 Piped text comes before -p. The answer, and nothing else, goes to standard output.
 Exit status: 0 ok, 1 failure, 2 usage, 3 bad model or file, 4 out of memory,
@@ -98,7 +99,8 @@ CLI::App* define_tokenize(CLI::App& app, TokenizeCommand& command) {
 }
 
 CLI::App* define_render(CLI::App& app, RenderCommand& command) {
-    CLI::App* sub = app.add_subcommand("render", "Print messages as the chat template renders them");
+    CLI::App* sub =
+        app.add_subcommand("render", "Print messages as the chat template renders them");
     CLI::Option* model = add_model_option(*sub, command.model);
     CLI::Option* source = sub->add_option("--template", command.template_file,
                                           "A template file instead of the model's own");
@@ -130,6 +132,35 @@ CLI::App* define_eval(CLI::App& app, EvalCommand& command) {
     return sub;
 }
 
+CLI::App* define_perplexity(CLI::App& app, PerplexityCommand& command) {
+    CLI::App* sub = app.add_subcommand(
+        "perplexity", "Measure how well a model predicts a text, or how far it is from another");
+    add_model_option(*sub, command.model)->required();
+    CLI::Option* text =
+        sub->add_option("-f,--file", command.text_file, "The text (- is standard input)")
+            ->type_name("FILE");
+    sub->add_option("-c,--ctx-size", command.n_context,
+                    "Tokens per chunk, of which the second half is scored (default: 512)")
+        ->check(CLI::Range(8, 1 << 20));
+    sub->add_option("--chunks", command.n_chunks, "Only the first N chunks")
+        ->check(CLI::Range(int64_t{1}, INT64_MAX))
+        ->type_name("N");
+    CLI::Option* base_out = sub->add_option("--kl-base", command.base_out,
+                                            "Also write the model's predictions to this file")
+                                ->type_name("FILE");
+    CLI::Option* base_in =
+        sub->add_option("--kl", command.base_in,
+                        "Compare with the predictions in this file, over its text (-f not needed)")
+            ->type_name("FILE");
+    base_out->excludes(base_in);
+    add_thread_option(*sub, command.threads);
+    sub->callback([text, base_in] {
+        if (text->count() + base_in->count() == 0)
+            throw CLI::RequiredError("perplexity needs -f or --kl");
+    });
+    return sub;
+}
+
 CLI::App* define_info(CLI::App& app, InfoCommand& command) {
     CLI::App* sub = app.add_subcommand("info", "Print what a model file holds");
     sub->add_option("model", command.model, "The model, a GGUF file")
@@ -152,11 +183,13 @@ ParsedCommandLine parse_command_line(const std::vector<std::string>& arguments) 
     TokenizeCommand tokenize;
     RenderCommand render;
     EvalCommand eval;
+    PerplexityCommand perplexity;
     InfoCommand info;
     define_generate(app, generate);
     const CLI::App* tokenize_app = define_tokenize(app, tokenize);
     const CLI::App* render_app = define_render(app, render);
     const CLI::App* eval_app = define_eval(app, eval);
+    const CLI::App* perplexity_app = define_perplexity(app, perplexity);
     const CLI::App* info_app = define_info(app, info);
 
     ParsedCommandLine parsed;
@@ -179,6 +212,8 @@ ParsedCommandLine parse_command_line(const std::vector<std::string>& arguments) 
         parsed.command = render;
     else if (eval_app->parsed())
         parsed.command = eval;
+    else if (perplexity_app->parsed())
+        parsed.command = perplexity;
     else if (info_app->parsed())
         parsed.command = info;
     else

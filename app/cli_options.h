@@ -10,13 +10,13 @@
 
 namespace nemo {
 
-using Command =
-    std::variant<GenerateCommand, TokenizeCommand, RenderCommand, EvalCommand, InfoCommand>;
+using Command = std::variant<GenerateCommand, TokenizeCommand, RenderCommand, EvalCommand,
+                             PerplexityCommand, InfoCommand>;
 
 struct ParsedCommandLine {
     Command command;
-    // Set when there is nothing to run: --help and --version (status 0, text for standard output) or a
-    // mistake (status 2, text for standard error).
+    // Set when there is nothing to run: --help and --version (status 0, text for standard output)
+    // or a mistake (status 2, text for standard error).
     std::optional<int> exit_status;
     std::string message;
 };

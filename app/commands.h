@@ -66,6 +66,17 @@ struct EvalCommand {
 };
 int run_eval(const EvalCommand& command);
 
+struct PerplexityCommand {
+    std::string model;
+    std::string text_file;  // "-": standard input; may be empty with base_in
+    std::string base_out;   // --kl-base
+    std::string base_in;    // --kl
+    int64_t n_context = 0;  // tokens per chunk, 0: 512 or what the base has
+    int64_t n_chunks = 0;   // at most, 0: all
+    int threads = 0;
+};
+int run_perplexity(const PerplexityCommand& command);
+
 struct InfoCommand {
     std::string model;
     int64_t n_context = 4096;

@@ -1,8 +1,8 @@
 #include "core/chat_template.h"
 
-#include "core/jinja_builtins.h"
-#include "core/jinja_interpreter.h"
-#include "core/jinja_parser.h"
+#include "core/jinja/builtins.h"
+#include "core/jinja/interpreter.h"
+#include "core/jinja/parser.h"
 
 #include <algorithm>
 #include <array>

@@ -1,9 +1,9 @@
 #include "core/tokenizer.h"
 
-#include "core/bpe_tokenizer.h"
 #include "core/error.h"
-#include "core/sentencepiece_tokenizer.h"
-#include "core/tokenizer_added.h"
+#include "core/tokenizer/bpe_tokenizer.h"
+#include "core/tokenizer/sentencepiece_tokenizer.h"
+#include "core/tokenizer/tokenizer_added.h"
 #include "core/utf8.h"
 
 #include <algorithm>

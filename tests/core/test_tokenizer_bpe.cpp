@@ -1,6 +1,6 @@
-#include "core/bpe_alphabet.h"
-#include "core/bpe_splitter.h"
 #include "core/error.h"
+#include "core/tokenizer/bpe_alphabet.h"
+#include "core/tokenizer/bpe_splitter.h"
 #include "tests/core/tokenizer_fixture.h"
 
 #include <doctest/doctest.h>

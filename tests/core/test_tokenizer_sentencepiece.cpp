@@ -1,5 +1,5 @@
 #include "core/error.h"
-#include "core/sentencepiece_model.h"
+#include "core/tokenizer/sentencepiece_model.h"
 #include "tests/core/tokenizer_fixture.h"
 
 #include <doctest/doctest.h>

@@ -1,0 +1,205 @@
+// nemo-cli perplexity: how well a model predicts a text, and how far its predictions are from those
+// of another file of the same model.
+#include "app/commands.h"
+#include "app/engine.h"
+#include "app/logits_base.h"
+#include "app/perplexity.h"
+#include "core/console.h"
+#include "core/error.h"
+#include "core/interrupt.h"
+#include "core/progress_line.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace nemo {
+
+namespace {
+
+constexpr int64_t kDefaultContext = 512;
+
+// What to score: whole chunks of a text, or those of a base file.
+struct Text {
+    std::vector<int32_t> tokens;  // [n_chunks * n_context]
+    int64_t n_context = 0;
+    int64_t n_chunks = 0;
+
+    std::span<const int32_t> chunk(int64_t index) const {
+        return std::span(tokens).subspan(static_cast<size_t>(index * n_context),
+                                         static_cast<size_t>(n_context));
+    }
+};
+
+struct Scores {
+    std::vector<double> nll;
+    // Only with a base.
+    std::vector<double> base_nll;
+    std::vector<double> divergence;
+    int64_t n_same_top = 0;
+};
+
+std::vector<int32_t> tokens_of_file(const std::string& path, const Tokenizer& tokenizer) {
+    std::string text = path == "-" ? read_stdin(false) : read_text_file(path);
+    if (text.ends_with('\n')) text.pop_back();
+    std::vector<int32_t> tokens = tokenizer.encode(text, false);
+    // The end of the file is not the end of a text the model knows.
+    if (tokenizer.data().add_eos && !tokens.empty()) tokens.pop_back();
+    return tokens;
+}
+
+Text read_text(const PerplexityCommand& command, const Tokenizer& tokenizer) {
+    Text text;
+    text.n_context = command.n_context > 0 ? command.n_context : kDefaultContext;
+    text.tokens = tokens_of_file(command.text_file, tokenizer);
+    const int64_t n_tokens = std::ssize(text.tokens);
+    if (n_tokens < 2 * text.n_context)
+        fail(ErrorCode::usage,
+             "{}: {} tokens, but chunks of {} need at least {}; give a longer text or a smaller -c",
+             command.text_file, n_tokens, text.n_context, 2 * text.n_context);
+    text.n_chunks = n_tokens / text.n_context;
+    if (command.n_chunks > 0) text.n_chunks = std::min(text.n_chunks, command.n_chunks);
+    text.tokens.resize(static_cast<size_t>(text.n_chunks * text.n_context));
+    return text;
+}
+
+Text text_of_base(const PerplexityCommand& command, const LogitsBase& base, const Engine& engine) {
+    const LogitsBaseHeader& header = base.header();
+    const int64_t n_vocab = engine.model().config().n_vocab;
+    if (header.n_vocab != n_vocab)
+        fail(ErrorCode::bad_file, "{}: predictions over {} tokens, but the model {} has {}",
+             base.path(), header.n_vocab, command.model, n_vocab);
+    if (command.n_context > 0 && command.n_context != header.n_context)
+        fail(ErrorCode::usage, "{}: written with -c {}, not {}", base.path(), header.n_context,
+             command.n_context);
+    Text text = {header.tokens, header.n_context, header.n_chunks};
+    if (!command.text_file.empty()) {
+        const std::vector<int32_t> tokens = tokens_of_file(command.text_file, engine.tokenizer());
+        if (!std::ranges::equal(
+                text.tokens, std::span(tokens).first(std::min(tokens.size(), text.tokens.size()))))
+            fail(ErrorCode::bad_file, "{}: written for another text than {}, or another tokenizer",
+                 base.path(), command.text_file);
+    }
+    if (command.n_chunks > 0) text.n_chunks = std::min(text.n_chunks, command.n_chunks);
+    return text;
+}
+
+class Scorer {
+public:
+    Scorer(const Engine& engine, const Text& text, const LogitsBase* base, LogitsBaseWriter* writer)
+        : text_(text),
+          base_(base),
+          writer_(writer),
+          n_vocab_(static_cast<size_t>(engine.model().config().n_vocab)),
+          session_(engine.model(), {.n_context = text.n_context}) {
+        const TokenizerData& vocabulary = engine.tokenizer().data();
+        if (vocabulary.add_bos) bos_ = vocabulary.bos;
+        if (base) base_log_probs_.resize(n_vocab_);
+    }
+
+    // Each chunk is a text of its own: it begins with BOS, in the place of its first token, if
+    // texts do for this model.
+    void add_chunk(int64_t index) {
+        if (base_) base_->check_chunk(index);
+        const std::span<const int32_t> chunk = text_.chunk(index);
+        std::vector<int32_t> tokens(chunk.begin(), chunk.end());
+        if (bos_ >= 0) tokens[0] = bos_;
+        session_.reset();
+        const std::span<const int32_t> read(tokens.data(), tokens.size() - 1);
+        const auto n_unscored = static_cast<size_t>(first_scored_position(text_.n_context) - 1);
+        if (session_.append(read.first(n_unscored), [] { return interrupted(); }).empty()) stop();
+        int64_t row = 0;
+        session_.append_with_logits(read.subspan(n_unscored), [&](std::span<const float> logits) {
+            if (interrupted()) stop();
+            for (size_t i = 0; i < logits.size(); i += n_vocab_, ++row) {
+                const int64_t next = first_scored_position(text_.n_context) + row;
+                add_row(index, row, logits.subspan(i, n_vocab_), tokens[static_cast<size_t>(next)]);
+            }
+        });
+    }
+
+    const Scores& scores() const { return scores_; }
+
+private:
+    [[noreturn]] static void stop() { fail(ErrorCode::interrupted, "interrupted"); }
+
+    void add_row(int64_t chunk, int64_t row, std::span<const float> logits, int32_t next) {
+        const double normaliser = log_sum_exp(logits);
+        const double nll = normaliser - logits[static_cast<size_t>(next)];
+        if (!std::isfinite(nll))
+            fail(ErrorCode::bad_file, "the model's prediction in chunk {} is not a number: {}",
+                 chunk + 1, nll);
+        scores_.nll.push_back(nll);
+        if (writer_) writer_->write_row(logits, normaliser, nll);
+        if (!base_) return;
+        const LogitsBase::Row base = base_->read_row(chunk, row, base_log_probs_);
+        scores_.base_nll.push_back(base.nll);
+        scores_.divergence.push_back(kl_divergence(base_log_probs_, logits, normaliser));
+        scores_.n_same_top += base.top == top_index(logits);
+    }
+
+    const Text& text_;
+    const LogitsBase* base_;
+    LogitsBaseWriter* writer_;
+    size_t n_vocab_;
+    Session session_;
+    int32_t bos_ = -1;
+    std::vector<double> base_log_probs_;
+    Scores scores_;
+};
+
+std::string progress_text(int64_t n_done, int64_t n_chunks, const Scores& scores, double seconds) {
+    const double seconds_left =
+        seconds / static_cast<double>(n_done) * static_cast<double>(n_chunks - n_done);
+    return fmt::format("[{}/{}] perplexity {:.4f}, {:.0f} s left", n_done, n_chunks,
+                       perplexity(scores.nll).value, seconds_left);
+}
+
+std::string line(const char* label, const Estimate& estimate, int digits) {
+    return fmt::format("{} {:.{}f} +- {:.{}f}\n", label, estimate.value, digits, estimate.error,
+                       digits);
+}
+
+std::string report(const Scores& scores, bool with_base) {
+    const std::string own = line("perplexity", perplexity(scores.nll), 4);
+    if (!with_base) return own;
+    const Estimate same_top = share(scores.n_same_top, std::ssize(scores.nll));
+    std::string text = line("base perplexity", perplexity(scores.base_nll), 4);
+    text += line("perplexity ratio", perplexity_ratio(scores.nll, scores.base_nll), 6);
+    text += line("KL divergence mean", mean(scores.divergence), 6);
+    text += fmt::format("KL divergence median {:.6f}\n", quantile(scores.divergence, 0.5));
+    text += fmt::format("KL divergence 99% {:.6f}\n", quantile(scores.divergence, 0.99));
+    text += fmt::format("same top token {:.3f} +- {:.3f} %\n", 100 * same_top.value,
+                        100 * same_top.error);
+    return text + own;
+}
+
+}  // namespace
+
+int run_perplexity(const PerplexityCommand& command) {
+    std::optional<LogitsBase> base;
+    if (!command.base_in.empty()) base = LogitsBase::open(command.base_in);
+    const Engine engine(command.model, command.threads);
+    const Text text =
+        base ? text_of_base(command, *base, engine) : read_text(command, engine.tokenizer());
+    std::optional<LogitsBaseWriter> writer;
+    if (!command.base_out.empty())
+        writer.emplace(command.base_out,
+                       LogitsBaseHeader{engine.model().config().n_vocab, text.n_chunks,
+                                        text.n_context, text.tokens});
+
+    Scorer scorer(engine, text, base ? &*base : nullptr, writer ? &*writer : nullptr);
+    {
+        ProgressLine progress;
+        for (int64_t chunk = 0; chunk < text.n_chunks; ++chunk) {
+            scorer.add_chunk(chunk);
+            if (progress.due())
+                progress.show(
+                    progress_text(chunk + 1, text.n_chunks, scorer.scores(), progress.seconds()));
+        }
+    }
+    if (writer) writer->finish();
+    write_stdout(report(scorer.scores(), base.has_value()));
+    return 0;
+}
+
+}  // namespace nemo
