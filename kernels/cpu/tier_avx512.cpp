@@ -113,22 +113,10 @@ struct Q4_0Pair {
 };
 
 #include "kernels/cpu/tier_dot_int8.inl"
+#include "kernels/cpu/tier_table.inl"
 
 }  // namespace
 
-constinit const TierOps kAvx512Ops = {
-    .dot_f32 = dot_float<F32Row>,
-    .dot_f16 = dot_float<F16Row>,
-    .dot_bf16 = dot_float<Bf16Row>,
-    .dot_q8_0 = dot_int8<Q8_0Pair>,
-    .dot_q4_0 = dot_int8<Q4_0Pair>,
-    .quantize = quantize,
-    .conv_silu = conv_silu,
-    .scan = scan,
-    .rms_norm = rms_norm,
-    .gated_norm = gated_norm,
-    .softmax = softmax,
-    .weighted_sum = weighted_sum,
-};
+constinit const TierOps kAvx512Ops = tier_table<Q8_0Pair, Q4_0Pair>();
 
 }  // namespace nemo

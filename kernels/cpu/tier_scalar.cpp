@@ -87,21 +87,10 @@ void dot_int8(const DotJob& job) {
                                     static_cast<const ActivationPair*>(job.x[t]), job.n / 32);
 }
 
+#include "kernels/cpu/tier_table.inl"
+
 }  // namespace
 
-constinit const TierOps kScalarOps = {
-    .dot_f32 = dot_float<F32Row>,
-    .dot_f16 = dot_float<F16Row>,
-    .dot_bf16 = dot_float<Bf16Row>,
-    .dot_q8_0 = dot_int8<Q8_0Block>,
-    .dot_q4_0 = dot_int8<Q4_0Block>,
-    .quantize = quantize,
-    .conv_silu = conv_silu,
-    .scan = scan,
-    .rms_norm = rms_norm,
-    .gated_norm = gated_norm,
-    .softmax = softmax,
-    .weighted_sum = weighted_sum,
-};
+constinit const TierOps kScalarOps = tier_table<Q8_0Block, Q4_0Block>();
 
 }  // namespace nemo
