@@ -2,6 +2,7 @@
 #include "app/commands.h"
 #include "app/engine.h"
 #include "app/prompt_input.h"
+#include "app/prompt_progress.h"
 #include "core/console.h"
 #include "core/error.h"
 #include "core/interrupt.h"
@@ -109,8 +110,12 @@ int run_generate(const GenerateCommand& command) {
     const auto on_text = [&](std::string_view text) {
         if (!command.json) write_stdout(to_terminal ? terminal_safe(text) : std::string(text));
     };
-    const GenerateResult result =
-        engine.generate(session, prompt, options, on_text, [] { return interrupted(); });
+    PromptProgress progress(!command.quiet && stderr_is_terminal(), std::ssize(prompt));
+    const auto cancelled = [&] {
+        progress.show(session.state().position());
+        return interrupted();
+    };
+    const GenerateResult result = engine.generate(session, prompt, options, on_text, cancelled);
     write_stdout(command.json ? result_json(result) : "\n");
     if (!command.quiet && (command.verbose || stderr_is_terminal())) print_statistics(result);
     if (!command.quiet && result.reason == FinishReason::context_full)

@@ -1,5 +1,5 @@
 // Filters on single values: `value | NAME(...)`. Those on sequences are in
-// jinja_sequence_filters.cpp.
+// sequence_filters.cpp.
 #include "core/jinja/builtins.h"
 
 #include <algorithm>

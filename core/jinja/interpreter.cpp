@@ -1,4 +1,4 @@
-// Statements, macros and scopes. Expressions are in jinja_evaluate.cpp.
+// Statements, macros and scopes. Expressions are in evaluate.cpp.
 #include "core/jinja/interpreter.h"
 
 #include "core/jinja/builtins.h"

@@ -1,4 +1,4 @@
-// Character classes and letter case of jinja_text.h, by Unicode's data in utf8proc. Case mapping is
+// Character classes and letter case of text.h, by Unicode's data in utf8proc. Case mapping is
 // one character to one, except the sharp s, whose capital is two letters in Python too.
 #include "core/jinja/runtime.h"
 #include "core/jinja/text.h"
