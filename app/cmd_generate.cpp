@@ -2,10 +2,10 @@
 #include "app/commands.h"
 #include "app/engine.h"
 #include "app/prompt_input.h"
-#include "app/prompt_progress.h"
 #include "core/console.h"
 #include "core/error.h"
 #include "core/interrupt.h"
+#include "core/progress_line.h"
 
 #include <random>
 
@@ -49,6 +49,19 @@ void print_statistics(const GenerateResult& result) {
         result.n_generated, result.generate_seconds,
         per_second(result.n_generated, result.generate_seconds),
         finish_reason_name(result.reason)));
+}
+
+// How far a long prompt is read; wipes the line once all of it is.
+void show_progress(std::optional<ProgressLine>& line, int64_t n_read, int64_t n_prompt) {
+    constexpr double kPatienceSeconds = 1.0;
+    if (n_read >= n_prompt) {
+        line.reset();
+    } else if (n_read > 0 && line->seconds() > kPatienceSeconds && line->due()) {
+        const double rate = per_second(n_read, line->seconds());
+        line->show(fmt::format("reading the prompt: {:3.0f}%, {:.0f} tokens/s, {:.0f} s left",
+                               100.0 * static_cast<double>(n_read) / static_cast<double>(n_prompt),
+                               rate, static_cast<double>(n_prompt - n_read) / rate));
+    }
 }
 
 // Names as llama-server has them.
@@ -110,9 +123,10 @@ int run_generate(const GenerateCommand& command) {
     const auto on_text = [&](std::string_view text) {
         if (!command.json) write_stdout(to_terminal ? terminal_safe(text) : std::string(text));
     };
-    PromptProgress progress(!command.quiet && stderr_is_terminal(), std::ssize(prompt));
+    std::optional<ProgressLine> progress;
+    if (!command.quiet) progress.emplace();
     const auto cancelled = [&] {
-        progress.show(session.state().position());
+        if (progress) show_progress(progress, session.state().position(), std::ssize(prompt));
         return interrupted();
     };
     const GenerateResult result = engine.generate(session, prompt, options, on_text, cancelled);

@@ -17,22 +17,43 @@ namespace {
 constexpr int64_t kSlabBytes = int64_t{8} << 20;  // encoded
 constexpr int64_t kGrainElements = int64_t{1} << 16;
 
-// The largest magnitude that a type holds without turning into infinity. The block formats' limit
-// is that of their F16 scale times the largest code.
+// The largest magnitude that a type holds, of either sign. The block formats' limit is that of
+// their F16 scale times the largest factors and codes; with a minimum, that of the minimum.
 float largest_value(DType dtype) {
     constexpr float kF16Max = 65504.0f;
     switch (dtype) {
-        case DType::f16:
-            return kF16Max;
+        case DType::f32:
+            return std::numeric_limits<float>::max();
         case DType::bf16:
             return 0x1.FEp127f;
-        case DType::q8_0:
-            return kF16Max * 127.0f;
+        case DType::f16:
+        case DType::q4_1:
+        case DType::q5_1:
+            return kF16Max;
         case DType::q4_0:
             return kF16Max * 8.0f;
-        default:
-            return std::numeric_limits<float>::max();
+        case DType::q5_0:
+            return kF16Max * 16.0f;
+        case DType::q8_0:
+        case DType::iq4_nl:
+            return kF16Max * 127.0f;
+        case DType::q2_k:
+            return kF16Max * 15.0f;
+        case DType::q3_k:
+            return kF16Max * 32.0f * 4.0f;
+        case DType::q4_k:
+        case DType::q5_k:
+            return kF16Max * 63.0f;
+        case DType::q6_k:
+            return kF16Max * 128.0f * 32.0f;
+        case DType::iq4_xs:
+            return kF16Max * 32.0f * 127.0f;
+        case DType::mxfp4:
+            return 0x1.8p127f;
+        case DType::nvfp4:
+            return 448.0f * 6.0f;
     }
+    return 0.0f;
 }
 
 class SlabEncoder {

@@ -1,12 +1,15 @@
-// nemo-convert: a Hugging Face checkpoint in, one GGUF file out.
+// nemo-convert: a Hugging Face checkpoint in, one GGUF file out; and a look at such files.
 //
-// stdout carries only what was asked for (--dry-run, --help, --version); progress, warnings and
-// errors go to stderr.
+// stdout carries only what was asked for (inspect, verify, --dry-run, --help, --version); progress,
+// warnings and errors go to stderr.
 #include "convert/convert.h"
+#include "convert/inspect.h"
+#include "convert/verify.h"
 #include "core/console.h"
 #include "core/error.h"
 #include "core/interrupt.h"
 #include "core/mapped_file.h"
+#include "core/progress_line.h"
 #include "core/version.h"
 
 #include <fmt/core.h>
@@ -15,6 +18,7 @@
 #include <chrono>
 #include <csignal>
 #include <filesystem>
+#include <functional>
 #include <new>
 #include <optional>
 #include <string>
@@ -25,6 +29,17 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int kUsageStatus = static_cast<int>(ErrorCode::usage);
+
+struct InspectOptions {
+    std::string file;
+    bool json = false;
+};
+
+struct VerifyOptions {
+    std::string file;
+    std::string checkpoint;
+    int n_threads = 0;
+};
 
 struct Options {
     std::string input;
@@ -46,46 +61,28 @@ std::string size_text(uint64_t n_bytes) {
     return fmt::format("{:.2f} GB", n / 1e9);
 }
 
-// One line that is rewritten in place, only on a terminal.
-class ProgressLine {
+// Shows bytes, rate and time left; ends the work on Ctrl-C.
+class ProgressReport {
 public:
-    ProgressLine() : visible_(stderr_is_terminal()), start_(Clock::now()) {}
-    ~ProgressLine() { clear(); }
-    ProgressLine(const ProgressLine&) = delete;
-    ProgressLine& operator=(const ProgressLine&) = delete;
-
-    void show(const ConvertProgress& progress) {
-        if (!visible_ || seconds_since(last_) < 0.1) return;
-        last_ = Clock::now();
-        const double seconds = seconds_since(start_);
+    void operator()(const ConvertProgress& progress) {
+        if (interrupted()) fail(ErrorCode::interrupted, "interrupted");
+        if (!line_.due()) return;
+        const double seconds = line_.seconds();
         const auto done = static_cast<double>(progress.n_done_bytes);
         const auto total = static_cast<double>(progress.n_total_bytes);
         const double rate = seconds > 0.0 ? done / seconds : 0.0;
         const std::string left =
             rate > 0.0 ? fmt::format("{:.0f} s left", (total - done) / rate) : "";
-        print(fmt::format("{:3.0f}%  {:7.1f} MB/s  {}", total > 0.0 ? 100.0 * done / total : 100.0,
-                          rate / 1e6, left));
+        line_.show(fmt::format("{:3.0f}%  {:7.1f} MB/s  {}",
+                               total > 0.0 ? 100.0 * done / total : 100.0, rate / 1e6, left));
     }
 
 private:
-    void print(const std::string& line) {
-        write_stderr(fmt::format("\r{:<{}}", line, n_shown_));
-        n_shown_ = line.size();
-    }
-
-    void clear() {
-        if (n_shown_ == 0) return;
-        write_stderr(fmt::format("\r{:<{}}\r", "", n_shown_));
-    }
-
-    bool visible_;
-    Clock::time_point start_;
-    Clock::time_point last_ = {};
-    size_t n_shown_ = 0;
+    ProgressLine line_;
 };
 
 int convert(const Options& options) {
-    const std::optional<DType> type = output_type_from_name(options.type_name);
+    const std::optional<OutputType> type = output_type_from_name(options.type_name);
     if (!type) {
         fail(ErrorCode::usage, "unknown type {}; one of: {}", options.type_name,
              output_type_names());
@@ -102,17 +99,61 @@ int convert(const Options& options) {
 
     check_target(options.input, options.output, options.force);
     {
-        ProgressLine line;
-        write_model(plan, options.output, options.n_threads, [&](const ConvertProgress& progress) {
-            if (interrupted()) fail(ErrorCode::interrupted, "interrupted; nothing was written");
-            line.show(progress);
-        });
+        ProgressReport report;
+        write_model(plan, options.output, options.n_threads, std::ref(report));
     }
-    write_stderr(terminal_safe(
-        fmt::format("wrote {}: {} tensors, {}, {} in {:.1f} s\n", options.output,
-                    plan.tensors.size(), dtype_info(*type).name,
-                    size_text(std::filesystem::file_size(options.output)), seconds_since(start))));
+    write_stderr(terminal_safe(fmt::format(
+        "wrote {}: {} tensors, {}, {} in {:.1f} s\n", options.output, plan.tensors.size(),
+        type->name, size_text(std::filesystem::file_size(options.output)), seconds_since(start))));
     return 0;
+}
+
+int inspect(const InspectOptions& options) {
+    const ModelFile file = ModelFile::open(options.file);
+    const std::string json = options.json ? inspect_json(file) : "";
+    if (options.json)
+        write_stdout(stdout_is_terminal() ? terminal_safe(json) : json);
+    else
+        write_stdout(inspect_text(file));
+    return 0;
+}
+
+int verify(const VerifyOptions& options) {
+    const ModelFile file = ModelFile::open(options.file);
+    VerifyReport report;
+    {
+        ProgressReport progress;
+        report = verify_model(file, options.checkpoint, options.n_threads, std::ref(progress));
+    }
+    write_stdout(verify_text(file, report));
+    return report.problems.empty() ? 0 : static_cast<int>(ErrorCode::bad_file);
+}
+
+void add_thread_option(CLI::App& app, int& n_threads) {
+    app.add_option("--threads,-t", n_threads, "Threads to use (default: one per core)")
+        ->check(CLI::Range(1, 1024))
+        ->type_name("N");
+}
+
+CLI::App* describe_inspect(CLI::App& app, InspectOptions& options) {
+    CLI::App* sub = app.add_subcommand("inspect", "Print a GGUF file's metadata and tensors");
+    sub->add_option("FILE", options.file, "The GGUF file")->required()->type_name("");
+    sub->add_flag("--json", options.json, "One JSON object, nothing cut short");
+    sub->footer("Long arrays and texts are cut short unless --json is given.");
+    return sub;
+}
+
+CLI::App* describe_verify(CLI::App& app, VerifyOptions& options) {
+    CLI::App* sub = app.add_subcommand("verify", "Read a whole GGUF file and say what is wrong");
+    sub->add_option("FILE", options.file, "The GGUF file")->required()->type_name("");
+    sub->add_option("--against", options.checkpoint,
+                    "The checkpoint it was made from: also print each tensor's error")
+        ->type_name("DIR");
+    add_thread_option(*sub, options.n_threads);
+    sub->footer(
+        "Checks structure, the list of tensors, checksums, and every weight for being finite.\n"
+        "Exit status: 0 sound, 3 something is wrong.");
+    return sub;
 }
 
 void describe_options(CLI::App& app, Options& options) {
@@ -120,45 +161,53 @@ void describe_options(CLI::App& app, Options& options) {
     app.add_option("IN", options.input,
                    "Folder of a Hugging Face checkpoint: config.json, *.safetensors and the "
                    "tokenizer's files")
-        ->required()
         ->type_name("DIR");
     app.add_option("OUT,--outfile", options.output, "The GGUF file to write (not for --dry-run)")
         ->type_name("FILE");
     app.add_option("TYPE,--type,--outtype", options.type_name,
-                   "Number format of the weights: " + output_type_names())
+                   "Number format of the weights, or a mix of them: " + output_type_names())
         ->capture_default_str()
         ->type_name("TYPE");
-    app.add_option("--threads,-t", options.n_threads, "Threads to use (default: one per core)")
-        ->check(CLI::Range(1, 1024))
-        ->type_name("N");
+    add_thread_option(app, options.n_threads);
     app.add_flag("--force", options.force, "Replace OUT if it exists");
     app.add_flag("--dry-run", options.dry_run,
                  "Check everything, print what would be written, and stop");
     app.footer(
         "Examples:\n"
         "  nemo-convert assets/demo demo.gguf --type Q8_0\n"
-        "  nemo-convert ~/models/Nemotron-Nano-9B-v2 nano.gguf --type q4_0 --threads 8\n"
-        "  nemo-convert assets/demo --dry-run\n\n"
+        "  nemo-convert ~/models/Nemotron-H-8B nemotron.gguf --type q4_k_m --threads 8\n"
+        "  nemo-convert assets/demo --dry-run\n"
+        "  nemo-convert inspect demo.gguf\n"
+        "  nemo-convert verify demo.gguf --against assets/demo\n\n"
         "OUT appears when it is complete, or not at all; Ctrl-C leaves nothing behind.\n"
-        "Exit status: 0 done, 1 cannot write, 2 wrong usage, 3 unusable checkpoint,\n"
+        "Exit status: 0 done, 1 cannot write, 2 wrong usage, 3 unusable checkpoint or file,\n"
         "4 out of memory, 130 interrupted.");
 }
 
 int run(int argc, char** argv) {
     CLI::App app("Converts a Hugging Face checkpoint of the Nemotron-H family into one GGUF file.",
                  "nemo-convert");
+    app.require_subcommand(0, 1);
     Options options;
+    InspectOptions inspect_options;
+    VerifyOptions verify_options;
     describe_options(app, options);
+    const CLI::App* inspect_app = describe_inspect(app, inspect_options);
+    const CLI::App* verify_app = describe_verify(app, verify_options);
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
         return app.exit(error) == 0 ? 0 : kUsageStatus;
     }
-    if (options.output.empty() && !options.dry_run) {
+    const bool converts = !inspect_app->parsed() && !verify_app->parsed();
+    if (converts && options.input.empty())
+        fail(ErrorCode::usage, "IN is missing; see nemo-convert --help");
+    if (converts && options.output.empty() && !options.dry_run)
         fail(ErrorCode::usage, "OUT is missing; see nemo-convert --help");
-    }
     install_interrupt_handler();
     install_lost_page_handler();
+    if (inspect_app->parsed()) return inspect(inspect_options);
+    if (verify_app->parsed()) return verify(verify_options);
     return convert(options);
 }
 

@@ -6,21 +6,14 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
+#include <tuple>
 
 namespace nemo {
 
 namespace {
 
 constexpr size_t kMaxNamedTensors = 10;
-
-struct OutputType {
-    DType dtype;
-    uint32_t file_type;  // llama.cpp's number for general.file_type
-};
-
-constexpr OutputType kOutputTypes[] = {
-    {DType::f32, 0}, {DType::f16, 1}, {DType::bf16, 32}, {DType::q8_0, 7}, {DType::q4_0, 2},
-};
 
 Json read_json_file(const std::filesystem::path& path) {
     const MappedFile file = MappedFile::open(path);
@@ -29,32 +22,55 @@ Json read_json_file(const std::filesystem::path& path) {
 
 // ---------------------------------------------------------------- tensors
 
-DType dtype_for(const TensorSpec& spec, DType type) {
-    if (spec.always_f32) return DType::f32;
-    return spec.dims[0] % dtype_info(type).block_size == 0 ? type : DType::f16;
+// "a" or "a, b, ...": the first few names.
+std::string some_of(const std::vector<std::string>& names) {
+    std::string text;
+    const size_t n_named = std::min(names.size(), kMaxNamedTensors);
+    for (size_t i = 0; i < n_named; ++i) text += (i ? ", " : "") + names[i];
+    return n_named < names.size() ? text + ", ..." : text;
 }
 
-void plan_tensors(const ModelConfig& config, DType type, const std::string& source,
+// Tensors whose rows do not fit the wanted format, one warning per kind.
+class MisfitWarnings {
+public:
+    void add(const TensorSpec& spec, const TensorType& type) {
+        if (type.wanted != type.dtype)
+            names_[{type.wanted, type.dtype, spec.dims[0]}].push_back(spec.name);
+    }
+
+    void append_to(std::vector<std::string>& warnings) const {
+        for (const auto& [kind, names] : names_) {
+            const auto& [wanted, dtype, row_length] = kind;
+            const std::string subject = names.size() == 1
+                                            ? names[0] + " becomes"
+                                            : fmt::format("{} tensors become", names.size());
+            const std::string list = names.size() == 1 ? "" : ": " + some_of(names);
+            warnings.push_back(fmt::format("{} {}: rows of {} are no whole blocks of {}{}", subject,
+                                           dtype_info(dtype).name, row_length,
+                                           dtype_info(wanted).name, list));
+        }
+    }
+
+private:
+    std::map<std::tuple<DType, DType, int64_t>, std::vector<std::string>> names_;
+};
+
+void plan_tensors(const ModelConfig& config, const OutputType& type, const std::string& source,
                   ConversionPlan& plan) {
     CheckpointTensors checkpoint(plan.weights, source);
-    for (TensorSpec& spec : tensor_inventory(config)) {
-        TensorSource tensor = checkpoint.bind(spec);
-        const DType dtype = dtype_for(spec, type);
-        if (!spec.always_f32 && dtype != type) {
-            plan.warnings.push_back(
-                fmt::format("{} becomes {}: its rows of {} are no whole blocks of {}", spec.name,
-                            dtype_info(dtype).name, spec.dims[0], dtype_info(type).name));
-        }
-        plan.tensors.push_back({std::move(spec), dtype, std::move(tensor)});
+    std::vector<TensorSpec> specs = tensor_inventory(config);
+    const std::vector<TensorType> types = choose_types(config, specs, type);
+    MisfitWarnings misfits;
+    for (size_t i = 0; i < specs.size(); ++i) {
+        TensorSource tensor = checkpoint.bind(specs[i]);
+        misfits.add(specs[i], types[i]);
+        plan.tensors.push_back({std::move(specs[i]), types[i].dtype, std::move(tensor)});
     }
+    misfits.append_to(plan.warnings);
     const std::vector<std::string> unused = checkpoint.unused_tensors();
     if (unused.empty()) return;
-    std::string warning =
-        fmt::format("{} tensors are not part of the model and are left out:", unused.size());
-    const size_t n_named = std::min(unused.size(), kMaxNamedTensors);
-    for (size_t i = 0; i < n_named; ++i) warning += (i ? ", " : " ") + unused[i];
-    if (n_named < unused.size()) warning += ", ...";
-    plan.warnings.push_back(std::move(warning));
+    plan.warnings.push_back(fmt::format("{} tensors are not part of the model and are left out: {}",
+                                        unused.size(), some_of(unused)));
 }
 
 // ---------------------------------------------------------------- metadata
@@ -118,28 +134,7 @@ void add_sampling_metadata(const std::filesystem::path& path, GgufMetadata& meta
     }
 }
 
-uint32_t file_type_of(DType type) {
-    const auto* found = std::ranges::find(kOutputTypes, type, &OutputType::dtype);
-    NEMO_ASSERT(found != std::end(kOutputTypes));
-    return found->file_type;
-}
-
 }  // namespace
-
-std::string output_type_names() {
-    std::string names;
-    for (const OutputType& type : kOutputTypes) {
-        names += (names.empty() ? "" : ", ") + std::string(dtype_info(type.dtype).name);
-    }
-    return names;
-}
-
-std::optional<DType> output_type_from_name(std::string_view name) {
-    const std::optional<DType> dtype = dtype_from_name(name);
-    const bool known = dtype && std::ranges::find(kOutputTypes, *dtype, &OutputType::dtype) !=
-                                    std::end(kOutputTypes);
-    return known ? dtype : std::nullopt;
-}
 
 std::vector<GgufTensorInfo> ConversionPlan::tensor_infos() const {
     std::vector<GgufTensorInfo> infos;
@@ -147,7 +142,7 @@ std::vector<GgufTensorInfo> ConversionPlan::tensor_infos() const {
     return infos;
 }
 
-ConversionPlan make_plan(const std::filesystem::path& directory, DType type) {
+ConversionPlan make_plan(const std::filesystem::path& directory, const OutputType& type) {
     if (!std::filesystem::is_directory(directory)) {
         fail(ErrorCode::bad_file,
              "{}: not a directory; give the folder of a Hugging Face checkpoint",
@@ -166,11 +161,15 @@ ConversionPlan make_plan(const std::filesystem::path& directory, DType type) {
 
     add_config_metadata(config, plan.metadata);
     plan.metadata.set_string("general.type", "model");
-    plan.metadata.set_u32("general.file_type", file_type_of(type));
+    plan.metadata.set_u32("general.file_type", type.file_type);
     plan.metadata.set_u32("general.quantization_version", 2);
     add_sampling_metadata(directory / "generation_config.json", plan.metadata);
     add_tokenizer_metadata(tokenizer, plan.metadata);
     return plan;
+}
+
+ConversionPlan make_plan(const std::filesystem::path& directory, DType type) {
+    return make_plan(directory, uniform_output_type(type));
 }
 
 std::string plan_table(const ConversionPlan& plan) {

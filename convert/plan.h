@@ -1,12 +1,14 @@
 // What a conversion will write, decided and checked before the first byte is written: every tensor
 // with its source and its number format, and the metadata.
 //
-// Formats: every matrix (linear layers, experts, embeddings, head) gets the requested type, without
-// exceptions per role, so that a file is what its type says. Small tensors that llama.cpp requires
-// in F32 stay so, and a matrix whose rows are not whole blocks becomes F16, as llama.cpp does.
+// Formats: a single type goes to every matrix (linear layers, experts, embeddings, head), a mix
+// gives them different ones (convert/type_mix.h). Small tensors that llama.cpp requires in F32 stay
+// so, and a matrix whose rows are not whole blocks gets another format, as in llama.cpp, with a
+// warning.
 #pragma once
 
 #include "convert/tensor_source.h"
+#include "convert/type_mix.h"
 #include "core/gguf.h"
 #include "core/gguf_writer.h"
 #include "core/tensor.h"
@@ -14,16 +16,10 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <optional>
 #include <string>
 #include <vector>
 
 namespace nemo {
-
-// The types a file can be written in, for messages: "F32, F16, ...".
-std::string output_type_names();
-// Case-insensitive; nullopt if there is no such type or it cannot be written.
-std::optional<DType> output_type_from_name(std::string_view name);
 
 struct PlannedTensor {
     TensorSpec spec;
@@ -44,6 +40,8 @@ struct ConversionPlan {
 
 // Reads and checks a Hugging Face checkpoint directory: config.json, safetensors, tokenizer files,
 // generation_config.json. Weights are not read yet, except for FP8 scales. Throws Error{bad_file}.
+ConversionPlan make_plan(const std::filesystem::path& directory, const OutputType& type);
+// With this format for every matrix.
 ConversionPlan make_plan(const std::filesystem::path& directory, DType type);
 
 // A line per tensor: name, shape, source and target format, bytes; then the totals.

@@ -16,6 +16,7 @@ namespace nemo {
 namespace {
 
 constexpr size_t kMaxInputBytes = size_t{64} << 20;
+constexpr char32_t kReplacement = 0xFFFD;
 
 bool is_harmful(char32_t c) {
     const bool control = (c < 0x20 && c != '\n' && c != '\t') || (c >= 0x7F && c < 0xA0);
@@ -94,7 +95,6 @@ std::string read_text_file(const std::filesystem::path& path) {
 }
 
 std::string terminal_safe(std::string_view text) {
-    constexpr char32_t kReplacement = 0xFFFD;
     std::string safe;
     for (size_t offset = 0; offset < text.size();) {
         const CodePoint code_point = decode_utf8(text, offset);
@@ -102,6 +102,17 @@ std::string terminal_safe(std::string_view text) {
         offset += static_cast<size_t>(code_point.n_bytes);
     }
     return safe;
+}
+
+std::string terminal_safe_line(std::string_view text) {
+    std::string line;
+    for (const char c : terminal_safe(text)) {
+        if (c == '\n' || c == '\t')
+            append_utf8(line, kReplacement);
+        else
+            line.push_back(c);
+    }
+    return line;
 }
 
 }  // namespace nemo

@@ -28,5 +28,7 @@ std::string read_text_file(const std::filesystem::path& path);
 // Text from a model or a file, harmless to a terminal: control characters other than newline and
 // tab, and those that reorder text, become U+FFFD.
 std::string terminal_safe(std::string_view text);
+// The same for a name that is to stay on its line: newline and tab go too.
+std::string terminal_safe_line(std::string_view text);
 
 }  // namespace nemo

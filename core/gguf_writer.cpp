@@ -1,5 +1,6 @@
 #include "core/gguf_writer.h"
 
+#include "core/crc32c.h"
 #include "core/error.h"
 
 namespace nemo {
@@ -8,7 +9,9 @@ namespace {
 
 constexpr uint64_t kAlignment = 32;
 
-uint64_t padded(uint64_t n_bytes) { return (n_bytes + kAlignment - 1) / kAlignment * kAlignment; }
+uint64_t padded(uint64_t n_bytes) {
+    return (n_bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
 
 // The header is small next to the tensors, so it is built in memory.
 class HeaderBuilder {
@@ -66,12 +69,20 @@ private:
     void put_integer(GgufType type, int64_t value) {
         switch (type) {
             case GgufType::u8:
-            case GgufType::i8: put(static_cast<uint8_t>(value)); return;
+            case GgufType::i8:
+                put(static_cast<uint8_t>(value));
+                return;
             case GgufType::u16:
-            case GgufType::i16: put(static_cast<uint16_t>(value)); return;
+            case GgufType::i16:
+                put(static_cast<uint16_t>(value));
+                return;
             case GgufType::u32:
-            case GgufType::i32: put(static_cast<uint32_t>(value)); return;
-            default: put(value); return;
+            case GgufType::i32:
+                put(static_cast<uint32_t>(value));
+                return;
+            default:
+                put(value);
+                return;
         }
     }
 
@@ -85,16 +96,47 @@ private:
     std::string text_;
 };
 
-std::string build_header(const GgufMetadata& metadata, std::span<const GgufTensorInfo> tensors) {
+struct Header {
+    std::string text;
+    std::vector<uint64_t> checksum_offsets;
+};
+
+std::string checksum_text(uint32_t checksum) {
+    return fmt::format("{:08x}", checksum);
+}
+
+// The key with zeros for checksums; returns where those stand.
+std::vector<uint64_t> put_checksums(HeaderBuilder& header,
+                                    std::span<const GgufTensorInfo> tensors) {
+    std::vector<uint64_t> offsets;
+    header.put_string(kTensorChecksumsKey);
+    header.put(static_cast<int32_t>(GgufType::array));
+    header.put(static_cast<int32_t>(GgufType::string));
+    header.put(static_cast<uint64_t>(tensors.size()));
+    for (const GgufTensorInfo& tensor : tensors) {
+        offsets.push_back(header.text().size() + sizeof(uint64_t));
+        header.put_string(
+            fmt::format("{} {} {}", checksum_text(0), dtype_info(tensor.dtype).name, tensor.name));
+    }
+    return offsets;
+}
+
+Header build_header(const GgufMetadata& metadata, std::span<const GgufTensorInfo> tensors) {
     HeaderBuilder header;
+    const size_t n_keys = metadata.entries().size() -
+                          (metadata.contains(kTensorChecksumsKey) ? 1 : 0) +
+                          (tensors.empty() ? 0 : 1);
     for (const char c : {'G', 'G', 'U', 'F'}) header.put(c);
     header.put(uint32_t{3});
     header.put(static_cast<uint64_t>(tensors.size()));
-    header.put(static_cast<uint64_t>(metadata.entries().size()));
+    header.put(static_cast<uint64_t>(n_keys));
     for (const auto& [key, value] : metadata.entries()) {
+        if (key == kTensorChecksumsKey) continue;
         header.put_string(key);
         header.put_value(value);
     }
+    std::vector<uint64_t> checksum_offsets;
+    if (!tensors.empty()) checksum_offsets = put_checksums(header, tensors);
     uint64_t offset = 0;
     for (const GgufTensorInfo& tensor : tensors) {
         NEMO_ASSERT(tensor.name.size() <= 63);
@@ -106,7 +148,7 @@ std::string build_header(const GgufMetadata& metadata, std::span<const GgufTenso
         offset += padded(tensor.n_bytes());
     }
     header.pad();
-    return header.text();
+    return {header.text(), std::move(checksum_offsets)};
 }
 
 uint64_t data_bytes(std::span<const GgufTensorInfo> tensors) {
@@ -127,10 +169,11 @@ uint64_t GgufTensorInfo::n_bytes() const {
 GgufWriter::GgufWriter(const std::filesystem::path& target, const GgufMetadata& metadata,
                        std::vector<GgufTensorInfo> tensors)
     : file_(target), tensors_(std::move(tensors)) {
-    const std::string header = build_header(metadata, tensors_);
-    n_file_bytes_ = header.size() + data_bytes(tensors_);
+    Header header = build_header(metadata, tensors_);
+    checksum_offsets_ = std::move(header.checksum_offsets);
+    n_file_bytes_ = header.text.size() + data_bytes(tensors_);
     file_.reserve(n_file_bytes_);
-    file_.write(header);
+    file_.write(header.text);
 }
 
 void GgufWriter::write(std::span<const std::byte> bytes) {
@@ -139,10 +182,14 @@ void GgufWriter::write(std::span<const std::byte> bytes) {
     NEMO_ASSERT(bytes.size() <= n_wanted - n_current_bytes_);
     file_.write(bytes);
     n_current_bytes_ += bytes.size();
+    current_checksum_ = crc32c(bytes, current_checksum_);
     if (n_current_bytes_ < n_wanted) return;
     pad();
+    const std::string checksum = checksum_text(current_checksum_);
+    file_.overwrite(checksum_offsets_[current_], std::as_bytes(std::span(checksum)));
     ++current_;
     n_current_bytes_ = 0;
+    current_checksum_ = 0;
 }
 
 void GgufWriter::pad() {
@@ -157,7 +204,7 @@ void GgufWriter::finish() {
 }
 
 uint64_t gguf_file_bytes(const GgufMetadata& metadata, std::span<const GgufTensorInfo> tensors) {
-    return build_header(metadata, tensors).size() + data_bytes(tensors);
+    return build_header(metadata, tensors).text.size() + data_bytes(tensors);
 }
 
 }  // namespace nemo

@@ -1,4 +1,8 @@
-// Writes a GGUF v3 file in one pass: metadata, tensor directory, then tensor data in directory order.
+// Writes a GGUF v3 file in one pass: metadata, tensor directory, then tensor data in directory
+// order.
+//
+// Each file carries checksums of its tensors, which are known only when the data has passed by:
+// their place in the metadata is kept free and filled at the end, before the file becomes visible.
 #pragma once
 
 #include "core/atomic_file.h"
@@ -13,6 +17,12 @@
 
 namespace nemo {
 
+// An array of strings, one per tensor: "1a2b3c4d Q8_0 blk.0.ssm_in.weight", the CRC-32C
+// (core/crc32c.h) of the tensor's bytes in hexadecimal, the type they are in, and the name. Type
+// and name tell damage from another program's work: those that requantize, reorder or split a file
+// copy the key as it is. Programs that do not know it pass over it.
+inline constexpr const char* kTensorChecksumsKey = "nemo.tensor_checksums";
+
 struct GgufTensorInfo {
     std::string name;  // at most 63 bytes
     DType dtype = DType::f32;
@@ -25,14 +35,15 @@ struct GgufTensorInfo {
 class GgufWriter {
 public:
     // Writes everything but the tensor data. Nothing is visible at `target` before finish().
+    // Checksums that the metadata may have, of the file it came from, are replaced.
     GgufWriter(const std::filesystem::path& target, const GgufMetadata& metadata,
                std::vector<GgufTensorInfo> tensors);
 
-    // The next bytes of tensor data; tensors follow each other in directory order, in any pieces that
-    // do not cross a tensor's end. Padding is added here.
+    // The next bytes of tensor data; tensors follow each other in directory order, in any pieces
+    // that do not cross a tensor's end. Padding is added here.
     void write(std::span<const std::byte> bytes);
 
-    // All data must have been written. fsync and rename.
+    // All data must have been written. Adds the checksums, fsync and rename.
     void finish();
 
     // The size the finished file will have.
@@ -43,8 +54,10 @@ private:
 
     AtomicFile file_;
     std::vector<GgufTensorInfo> tensors_;
-    size_t current_ = 0;           // tensor being written
+    size_t current_ = 0;            // tensor being written
     uint64_t n_current_bytes_ = 0;  // of it, written so far
+    uint32_t current_checksum_ = 0;
+    std::vector<uint64_t> checksum_offsets_;  // in the file, one per tensor
     uint64_t n_file_bytes_ = 0;
 };
 

@@ -1,6 +1,7 @@
 #include "quant/codec.h"
 
 #include "core/error.h"
+#include "quant/encode_tier.h"
 #include "quant/formats.h"
 
 namespace nemo {
@@ -50,7 +51,9 @@ Decoder decoder_of(DType dtype) {
     return nullptr;
 }
 
-Encoder encoder_of(DType dtype) {
+// The formats whose default encoding is fixed: plain conversions, and the reference encoders of
+// Q8_0 and Q4_0, which files and tests expect bit for bit.
+Encoder plain_encoder_of(DType dtype) {
     switch (dtype) {
         case DType::f32:
             return encode_f32;
@@ -67,6 +70,14 @@ Encoder encoder_of(DType dtype) {
     }
 }
 
+WeightedEncoder weighted_encoder_of(DType dtype) {
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+        return avx512_encoder(dtype);
+    if (__builtin_cpu_supports("avx2")) return avx2_encoder(dtype);
+    return baseline_encoder(dtype);
+}
+
 }  // namespace
 
 void decode_row(DType dtype, const std::byte* source, float* target, int64_t n) {
@@ -76,13 +87,18 @@ void decode_row(DType dtype, const std::byte* source, float* target, int64_t n) 
 }
 
 bool can_encode(DType dtype) {
-    return encoder_of(dtype) != nullptr;
+    return plain_encoder_of(dtype) != nullptr || weighted_encoder_of(dtype) != nullptr;
 }
 
-void encode_row(DType dtype, const float* source, std::byte* target, int64_t n) {
-    const Encoder encode = encoder_of(dtype);
-    NEMO_ASSERT(encode != nullptr && n % dtype_info(dtype).block_size == 0);
-    encode(source, target, n);
+void encode_row(DType dtype, const float* source, std::byte* target, int64_t n,
+                const float* importance) {
+    NEMO_ASSERT(can_encode(dtype) && n % dtype_info(dtype).block_size == 0);
+    const Encoder plain = plain_encoder_of(dtype);
+    const WeightedEncoder weighted = weighted_encoder_of(dtype);
+    if (weighted == nullptr || (plain != nullptr && importance == nullptr))
+        plain(source, target, n);
+    else
+        weighted(source, target, n, importance);
 }
 
 }  // namespace nemo

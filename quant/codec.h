@@ -12,8 +12,13 @@ namespace nemo {
 // `n` elements, a whole number of blocks. NVFP4's separate per-tensor scale is not applied here.
 void decode_row(DType dtype, const std::byte* source, float* target, int64_t n);
 
-// F32, F16, BF16, Q8_0, Q4_0.
 bool can_encode(DType dtype);
-void encode_row(DType dtype, const float* source, std::byte* target, int64_t n);
+
+// The codes of least weighted squared error that a search finds, for finite `source`. `importance`
+// has `n` weights >= 0 (only their ratios matter; all 0 counts as all equal); null: all equal, and
+// then Q8_0 and Q4_0 are encoded without a search, bit for bit as llama.cpp's reference does.
+// Values beyond a format's range become its largest; NVFP4 is encoded for a per-tensor scale of 1.
+void encode_row(DType dtype, const float* source, std::byte* target, int64_t n,
+                const float* importance = nullptr);
 
 }  // namespace nemo

@@ -11,19 +11,22 @@ struct Grid {
     int n;
 };
 
+// For the uneven table, whose extremes are -127 and 113.
+constexpr Grid kUnevenGrid = {95.0f, 5.0f, 9};
+
 struct Fit {
     Lanes scale;
     Lanes gain;  // by how much the fit lowers the error below that of all zeros (or of the mean)
 };
 
-NEMO_INLINE void keep_better(Fit& best, Lanes scale, Lanes gain) {
+NEMO_INLINE void keep_better(Fit& best, const Lanes& scale, const Lanes& gain) {
     const IntLanes better = gain > best.gain;  // false for NaN
     best.scale = better ? scale : best.scale;
     best.gain = better ? gain : best.gain;
 }
 
 template <class Book, int L>
-NEMO_INLINE Lanes error_of(const Group<L>& group, Lanes scale) {
+NEMO_INLINE Lanes error_of(const Group<L>& group, const Lanes& scale) {
     const Lanes inverse = reciprocal(scale);
     Lanes error = Lanes{};
     for (int j = 0; j < L; ++j) {
@@ -40,7 +43,7 @@ struct ScaleSums {
 };
 
 template <class Book, int L>
-NEMO_INLINE ScaleSums scale_sums(const Group<L>& group, Lanes inverse) {
+NEMO_INLINE ScaleSums scale_sums(const Group<L>& group, const Lanes& inverse) {
     ScaleSums sums = {};
     for (int j = 0; j < L; ++j) {
         const Lanes q = Book::nearest(group.x[j] * inverse);
@@ -58,7 +61,7 @@ NEMO_INLINE Lanes fit_scale(const Group<L>& group, Grid grid) {
     for (int j = 0; j < L; ++j) extreme = larger(extreme, magnitude(group.x[j]));
     const Lanes per_unit = reciprocal(extreme);
     Fit best = {};
-    const auto try_inverse = [&](Lanes inverse) {
+    const auto try_inverse = [&](const Lanes& inverse) {
         const ScaleSums sums = scale_sums<Book, L>(group, inverse);
         keep_better(best, sums.xq / sums.qq, sums.xq * sums.xq / sums.qq);
     };
@@ -79,7 +82,7 @@ struct Affine {
 };
 
 template <int kHigh, int L>
-NEMO_INLINE Lanes error_of(const Group<L>& group, Affine affine) {
+NEMO_INLINE Lanes error_of(const Group<L>& group, const Affine& affine) {
     const Lanes inverse = reciprocal(affine.scale);
     Lanes error = Lanes{};
     for (int j = 0; j < L; ++j) {
@@ -119,8 +122,8 @@ struct AffineFit {
 // Rounds to codes 0 ... kHigh as (x - shift) * inverse, fits, and keeps the fit if it is better.
 // kNoPositiveOffset: K formats store the offset as minus a minimum >= 0.
 template <int kHigh, bool kNoPositiveOffset, int L>
-NEMO_INLINE void try_codes(const Group<L>& group, const Moments& moments, Lanes inverse,
-                           Lanes shift, AffineFit& fit) {
+NEMO_INLINE void try_codes(const Group<L>& group, const Moments& moments, const Lanes& inverse,
+                           const Lanes& shift, AffineFit& fit) {
     Lanes sum_q = Lanes{}, sum_qq = Lanes{}, sum_xq = Lanes{};  // x relative to the mean
     for (int j = 0; j < L; ++j) {
         const Lanes q = rounded(clamped((group.x[j] - shift) * inverse, 0, kHigh));
@@ -130,17 +133,18 @@ NEMO_INLINE void try_codes(const Group<L>& group, const Moments& moments, Lanes 
         sum_xq += weighted * (group.x[j] - moments.mean);
     }
     const Lanes spread = sum_qq - sum_q * sum_q / moments.weight;
-    Lanes scale = sum_xq / spread;
+    // Equal codes leave the scale open.
+    Lanes scale = spread > 1e-6f * sum_qq ? sum_xq / spread : Lanes{};
     Lanes offset = moments.mean - scale * sum_q / moments.weight;
     Lanes gain = sum_xq * scale;
     if constexpr (kNoPositiveOffset) {
-        const IntLanes positive = offset > 0.0f;
+        const IntLanes stays = offset <= 0.0f;
         const Lanes through_zero = sum_xq + moments.mean * sum_q;  // x relative to 0
-        const Lanes zero_gain = through_zero * through_zero / sum_qq -
-                                moments.weight * moments.mean * moments.mean;
-        scale = positive ? through_zero / sum_qq : scale;
-        gain = positive ? zero_gain : gain;
-        offset = positive ? Lanes{} : offset;
+        const Lanes zero_gain =
+            through_zero * through_zero / sum_qq - moments.weight * moments.mean * moments.mean;
+        scale = stays ? scale : through_zero / sum_qq;
+        gain = stays ? gain : zero_gain;
+        offset = stays ? offset : Lanes{};
     }
     const IntLanes better = gain > fit.gain;
     fit.best.scale = better ? scale : fit.best.scale;

@@ -1,7 +1,6 @@
 // Sixteen blocks side by side: lane i of a vector belongs to block i, so that a search over scales
-// needs no sums across a vector and every instruction set computes the same bits (contraction is
-// off in ISO mode). Included into an unnamed namespace by every encode_tier_*.cpp, compiled for
-// that tier's instruction set.
+// needs no sums across a vector and every instruction set computes the same bits. Included into an
+// unnamed namespace by every encode_tier_*.cpp, compiled for that tier's instruction set.
 
 #define NEMO_INLINE static inline __attribute__((always_inline))
 
@@ -13,30 +12,30 @@ NEMO_INLINE Lanes splat(float value) {
     return Lanes{} + value;
 }
 
-NEMO_INLINE Lanes smaller(Lanes a, Lanes b) {
+NEMO_INLINE Lanes smaller(const Lanes& a, const Lanes& b) {
     return a < b ? a : b;
 }
 
-NEMO_INLINE Lanes larger(Lanes a, Lanes b) {
+NEMO_INLINE Lanes larger(const Lanes& a, const Lanes& b) {
     return a > b ? a : b;
 }
 
-NEMO_INLINE Lanes magnitude(Lanes a) {
+NEMO_INLINE Lanes magnitude(const Lanes& a) {
     return (Lanes)((IntLanes)a & 0x7fffffff);
 }
 
 // To the nearest whole number, ties to even; |a| < 2^22.
-NEMO_INLINE Lanes rounded(Lanes a) {
+NEMO_INLINE Lanes rounded(const Lanes& a) {
     constexpr float kWholeNumbers = 0x1.8p23f;
     return (a + kWholeNumbers) - kWholeNumbers;
 }
 
-NEMO_INLINE Lanes clamped(Lanes a, float low, float high) {
+NEMO_INLINE Lanes clamped(const Lanes& a, float low, float high) {
     return smaller(larger(a, splat(low)), splat(high));
 }
 
 // 1/a, and 0 where a is 0: a block whose scale vanishes gets the codes of zeros.
-NEMO_INLINE Lanes reciprocal(Lanes a) {
+NEMO_INLINE Lanes reciprocal(const Lanes& a) {
     return a != 0.0f ? 1.0f / a : Lanes{};
 }
 
@@ -64,7 +63,7 @@ struct Group {
 
 // Values of a scale once it is stored as fp16, in units of the group.
 template <int L>
-NEMO_INLINE Lanes as_stored(const Group<L>& group, Lanes scale) {
+NEMO_INLINE Lanes as_stored(const Group<L>& group, const Lanes& scale) {
     Lanes stored = scale * group.unit;
     for (int lane = 0; lane < kLanes; ++lane)
         stored[lane] = f16_to_f32(f32_to_f16(clamped_to_f16(stored[lane])));
@@ -72,7 +71,7 @@ NEMO_INLINE Lanes as_stored(const Group<L>& group, Lanes scale) {
 }
 
 template <int P>
-NEMO_INLINE Lanes largest_of_groups(Lanes values) {
+NEMO_INLINE Lanes largest_of_groups(const Lanes& values) {
     if constexpr (P == 1) return values;
     Lanes result = values;
     for (int first = 0; first < kLanes; first += P) {
@@ -85,7 +84,7 @@ NEMO_INLINE Lanes largest_of_groups(Lanes values) {
 }
 
 template <int P>
-NEMO_INLINE Lanes sums_of_groups(Lanes values) {
+NEMO_INLINE Lanes sums_of_groups(const Lanes& values) {
     Lanes result = values;
     for (int first = 0; first < kLanes; first += P) {
         float sum = 0.0f;
@@ -109,7 +108,7 @@ NEMO_INLINE void transpose_blocks(const float* source, int64_t n_blocks, float p
 }
 
 // 2^e <= a < 2^(e+1), kept within [2^-126, 2^127] so that it has an inverse.
-NEMO_INLINE Lanes power_of_two_below(Lanes a) {
+NEMO_INLINE Lanes power_of_two_below(const Lanes& a) {
     const IntLanes exponent = (IntLanes)a & 0x7f800000;
     return (Lanes)(exponent > 0x00800000 ? exponent : IntLanes{} + 0x00800000);
 }
@@ -144,7 +143,7 @@ template <int L>
 struct Codes {
     uint8_t of[kLanes][L];
 
-    NEMO_INLINE_MEMBER void set(int j, Lanes codes) {
+    NEMO_INLINE_MEMBER void set(int j, const Lanes& codes) {
         const IntLanes whole = __builtin_convertvector(codes, IntLanes);
         for (int lane = 0; lane < kLanes; ++lane) of[lane][j] = static_cast<uint8_t>(whole[lane]);
     }
@@ -155,26 +154,27 @@ struct Codes {
 
 template <int kLow, int kHigh>
 struct WholeNumbers {
-    static constexpr float kReach = -kLow;
-
-    NEMO_INLINE_MEMBER static Lanes nearest(Lanes y) { return rounded(clamped(y, kLow, kHigh)); }
-    NEMO_INLINE_MEMBER static Lanes index(Lanes value) { return value - static_cast<float>(kLow); }
+    NEMO_INLINE_MEMBER static Lanes nearest(const Lanes& y) {
+        return rounded(clamped(y, kLow, kHigh));
+    }
+    NEMO_INLINE_MEMBER static Lanes index(const Lanes& value) {
+        return value - static_cast<float>(kLow);
+    }
 };
 
 // The table of IQ4_NL and IQ4_XS.
 struct UnevenNumbers {
-    static constexpr float kReach = 127.0f;
     static constexpr float kValues[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                           1,    13,   25,  38,  53,  69,  89,  113};
 
-    NEMO_INLINE_MEMBER static Lanes nearest(Lanes y) {
+    NEMO_INLINE_MEMBER static Lanes nearest(const Lanes& y) {
         Lanes value = splat(kValues[0]);
         for (int i = 1; i < 16; ++i)
             value = y > 0.5f * (kValues[i - 1] + kValues[i]) ? splat(kValues[i]) : value;
         return value;
     }
 
-    NEMO_INLINE_MEMBER static Lanes index(Lanes value) {
+    NEMO_INLINE_MEMBER static Lanes index(const Lanes& value) {
         Lanes code = Lanes{};
         for (int i = 1; i < 16; ++i)
             code = value >= kValues[i] ? splat(static_cast<float>(i)) : code;
@@ -184,7 +184,7 @@ struct UnevenNumbers {
 
 // Twice the E2M1 values: 0 1 2 3 4 6 8 12 and their negatives, whose codes have bit 3 set.
 struct Float4 {
-    NEMO_INLINE_MEMBER static Lanes nearest(Lanes y) {
+    NEMO_INLINE_MEMBER static Lanes nearest(const Lanes& y) {
         const Lanes a = smaller(magnitude(y), splat(12.0f));
         const Lanes fine = rounded(a), middle = 2.0f * rounded(0.5f * a);
         const Lanes coarse = smaller(4.0f * rounded(0.25f * a), splat(12.0f));
@@ -192,10 +192,10 @@ struct Float4 {
         return y < 0.0f ? -value : value;
     }
 
-    NEMO_INLINE_MEMBER static Lanes index(Lanes value) {
+    NEMO_INLINE_MEMBER static Lanes index(const Lanes& value) {
         const Lanes a = magnitude(value);
-        const Lanes code = a < 5.0f ? a : (a < 7.0f ? splat(5.0f) : (a < 9.0f ? splat(6.0f)
-                                                                              : splat(7.0f)));
+        const Lanes code =
+            a < 5.0f ? a : (a < 7.0f ? splat(5.0f) : (a < 9.0f ? splat(6.0f) : splat(7.0f)));
         return value < 0.0f ? code + 8.0f : code;
     }
 };

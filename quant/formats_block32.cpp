@@ -33,8 +33,10 @@ float inverse(float d) {
     return std::fabs(d) > 0x1p-127f ? 1.0f / d : 0.0f;
 }
 
+// A scale beyond fp16 is cut off, so that what was finite decodes as finite.
 void store_scale(float d, std::byte* target) {
-    const uint16_t bits = f32_to_f16(d);
+    constexpr float kLargest = 65504.0f;
+    const uint16_t bits = f32_to_f16(d > kLargest ? kLargest : (d < -kLargest ? -kLargest : d));
     std::memcpy(target, &bits, sizeof bits);
 }
 

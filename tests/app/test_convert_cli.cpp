@@ -1,4 +1,5 @@
 // nemo-convert as a user runs it: streams, exit codes, interruption.
+#include "core/json.h"
 #include "core/model_file.h"
 #include "tests/app/process.h"
 
@@ -144,6 +145,57 @@ TEST_CASE("nemo-convert interrupted or killed leaves the old file whole") {
     CHECK(read_file(folder / "out/model.gguf") == "old");
     CHECK(interrupted_status(folder, SIGKILL) == 128 + SIGKILL);
     CHECK(read_file(folder / "out/model.gguf") == "old");
+    CHECK(n_entries(folder / "out") == 2);
+    // The next run removes what the killed one could not.
+    CHECK(run_convert({kDense, (folder / "out/model.gguf").string(), "--force"}).status == 0);
+    CHECK(n_entries(folder / "out") == 1);
+}
+
+TEST_CASE("nemo-convert inspect prints metadata and tensors") {
+    const TempFolder folder;
+    const std::string file = (folder / "m.gguf").string();
+    REQUIRE(run_convert({kDense, file}).status == 0);
+    const ProcessResult text = run_convert({"inspect", file});
+    CHECK(text.status == 0);
+    CHECK(text.err.empty());
+    for (const char* part : {"general.architecture", "\"nemotron_h\"", "token_embd.weight"})
+        CHECK(contains(text.out, part));
+    const ProcessResult json = run_convert({"inspect", "--json", file});
+    CHECK(json.status == 0);
+    CHECK(parse_json(json.out, "output").find("tensors")->array().size() == 32);
+    CHECK(run_convert({"inspect"}).status == 2);
+    CHECK(run_convert({"inspect", file, file}).status == 2);
+    CHECK(run_convert({"inspect", (folder / "none").string()}).status == 3);
+    CHECK(run_convert({"inspect", kDense}).status == 3);
+    CHECK(contains(run_convert({"inspect", "--help"}).out, "--json"));
+}
+
+TEST_CASE("nemo-convert verify finds damage and says so with its exit status") {
+    const TempFolder folder;
+    const std::string file = (folder / "m.gguf").string();
+    REQUIRE(run_convert({kDense, file}).status == 0);
+    const ProcessResult sound = run_convert({"verify", file, "-t", "2"});
+    CHECK(sound.status == 0);
+    CHECK(sound.err.empty());
+    CHECK(contains(sound.out, "sound; 32 tensors"));
+    const ProcessResult table = run_convert({"verify", file, "--against", kDense});
+    CHECK(table.status == 0);
+    CHECK(contains(table.out, "blk.0.ssm_in.weight"));
+    CHECK(contains(table.out, "rms error"));
+
+    std::string bytes = read_file(file);
+    bytes[bytes.size() - 1000] = static_cast<char>(bytes[bytes.size() - 1000] ^ 4);
+    write_file(file, bytes);
+    const ProcessResult damaged = run_convert({"verify", file});
+    CHECK(damaged.status == 3);
+    CHECK(contains(damaged.out, "problem: tensor "));
+    write_file(file, bytes.substr(0, bytes.size() / 2));
+    const ProcessResult truncated = run_convert({"verify", file});
+    CHECK(truncated.status == 3);
+    CHECK(contains(truncated.err, "truncated"));
+    CHECK(run_convert({"verify"}).status == 2);
+    CHECK(run_convert({"verify", (folder / "none").string()}).status == 3);
+    CHECK(run_convert({"verify", file, "--threads", "0"}).status == 2);
 }
 
 }  // namespace

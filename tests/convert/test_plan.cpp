@@ -27,15 +27,6 @@ DType dtype_of(const ConversionPlan& plan, const std::string& name) {
     return found->dtype;
 }
 
-TEST_CASE("output types are found by name in any case") {
-    CHECK(output_type_names() == "F32, F16, BF16, Q8_0, Q4_0");
-    CHECK(output_type_from_name("q4_0") == DType::q4_0);
-    CHECK(output_type_from_name("BF16") == DType::bf16);
-    CHECK_FALSE(output_type_from_name("Q4_K"));
-    CHECK_FALSE(output_type_from_name("Q9"));
-    CHECK_FALSE(output_type_from_name(""));
-}
-
 TEST_CASE("every matrix gets the requested type, what must be F32 stays F32") {
     const ConversionPlan plan = make_plan(kGoldenModels / "moe_latent", DType::q4_0);
     for (const PlannedTensor& tensor : plan.tensors) {
@@ -58,10 +49,22 @@ TEST_CASE("rows that are no whole blocks become F16, with a note") {
     const ConversionPlan plan = planned.plan(DType::q8_0);
     CHECK(dtype_of(plan, "blk.0.ffn_up.weight") == DType::f16);
     CHECK(dtype_of(plan, "blk.0.ffn_down.weight") == DType::q8_0);
-    REQUIRE(plan.warnings.size() == 3);
-    CHECK(plan.warnings[1] ==
-          "blk.0.ffn_up.weight becomes F16: its rows of 20 are no whole blocks of Q8_0");
+    REQUIRE(plan.warnings.size() == 1);
+    CHECK(plan.warnings[0] ==
+          "3 tensors become F16: rows of 20 are no whole blocks of Q8_0: token_embd.weight, "
+          "blk.0.ffn_up.weight, output.weight");
     CHECK(planned.plan(DType::bf16).warnings.empty());
+}
+
+TEST_CASE("a mix without rows of 256 takes blocks of 32, and says so") {
+    const ConversionPlan plan =
+        make_plan(kGoldenModels / "dense", output_type_from_name("Q4_K_M").value());
+    CHECK(plan.metadata.get_integer("general.file_type") == 15);
+    CHECK(dtype_of(plan, "output.weight") == DType::q8_0);
+    CHECK(dtype_of(plan, "token_embd.weight") == DType::q5_0);
+    CHECK(dtype_of(plan, "blk.0.ssm_in.weight") == DType::q5_0);
+    REQUIRE(!plan.warnings.empty());
+    check_contains(plan.warnings.front(), "tensors become Q5_0: rows of 32 are no whole blocks of");
 }
 
 TEST_CASE("left-out tensors are counted and ten of them named") {

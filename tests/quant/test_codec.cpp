@@ -2,6 +2,7 @@
 // against blocks worked out by hand.
 #include "quant/codec.h"
 #include "quant/half.h"
+#include "tests/quant/encoder_data.h"
 
 #include <doctest/doctest.h>
 
@@ -46,22 +47,6 @@ std::vector<std::byte> block(std::initializer_list<int> head, size_t n_bytes) {
     std::vector<std::byte> bytes;
     for (const int value : head) bytes.push_back(static_cast<std::byte>(value));
     bytes.resize(n_bytes);
-    return bytes;
-}
-
-std::vector<float> decode(DType dtype, const std::vector<std::byte>& bytes) {
-    const DTypeInfo& info = dtype_info(dtype);
-    std::vector<float> values(bytes.size() / static_cast<size_t>(info.block_bytes) *
-                              static_cast<size_t>(info.block_size));
-    decode_row(dtype, bytes.data(), values.data(), static_cast<int64_t>(values.size()));
-    return values;
-}
-
-std::vector<std::byte> encode(DType dtype, const std::vector<float>& values) {
-    const DTypeInfo& info = dtype_info(dtype);
-    std::vector<std::byte> bytes(values.size() / static_cast<size_t>(info.block_size) *
-                                 static_cast<size_t>(info.block_bytes));
-    encode_row(dtype, values.data(), bytes.data(), static_cast<int64_t>(values.size()));
     return bytes;
 }
 
@@ -196,10 +181,4 @@ TEST_CASE("blocks of zeros and of subnormals encode without a division by zero")
             for (const float decoded : decode(dtype, encode(dtype, values))) CHECK(decoded == 0.0f);
         }
     }
-}
-
-TEST_CASE("which formats can be written") {
-    CHECK(can_encode(DType::f32));
-    CHECK(can_encode(DType::q4_0));
-    CHECK_FALSE(can_encode(DType::q4_k));
 }

@@ -1,0 +1,418 @@
+#include "convert/verify.h"
+
+#include "convert/hf_config.h"
+#include "convert/tensor_source.h"
+#include "core/console.h"
+#include "core/crc32c.h"
+#include "core/error.h"
+#include "core/gguf_writer.h"
+#include "core/thread_pool.h"
+#include "core/tokenizer.h"
+#include "quant/codec.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <map>
+#include <optional>
+#include <set>
+
+namespace nemo {
+
+namespace {
+
+constexpr int64_t kSlabElements = int64_t{1} << 23;
+constexpr int64_t kGrainElements = int64_t{1} << 16;  // whole blocks of every type
+
+// What no rounding to the type explains; a wrong tensor has an error of about 1.4.
+double largest_expected_error(DType dtype) {
+    switch (dtype) {
+        case DType::f32:
+            return 1e-6;
+        case DType::f16:
+            return 2e-3;
+        case DType::bf16:
+            return 5e-3;
+        case DType::q8_0:
+            return 0.03;
+        default:
+            return 0.75;
+    }
+}
+
+// ---- Directory ----
+
+// The factors of an NVFP4 tensor, one per matrix; nullptr if there are none.
+const TensorView* find_scale(const TensorView& tensor, const ModelFile& file) {
+    constexpr std::string_view kSuffix = ".weight";
+    if (tensor.dtype != DType::nvfp4 || !tensor.name.ends_with(kSuffix)) return nullptr;
+    const TensorView* scale =
+        file.find(tensor.name.substr(0, tensor.name.size() - kSuffix.size()) + ".scale");
+    const bool fits = scale != nullptr && scale->dtype == DType::f32 &&
+                      scale->n_elements() == tensor.dims[2] && tensor.dims[3] == 1;
+    return fits ? scale : nullptr;
+}
+
+// A scale or a bias of another tensor, which the list of tensors leaves out.
+bool is_companion(const std::string& name, const ModelFile& file) {
+    for (const std::string_view suffix : {".scale", ".bias"}) {
+        if (!name.ends_with(suffix)) continue;
+        const TensorView* owner =
+            file.find(name.substr(0, name.size() - suffix.size()) + ".weight");
+        if (owner != nullptr && (suffix == ".bias" || find_scale(*owner, file) != nullptr))
+            return true;
+    }
+    return false;
+}
+
+// Blocks behind the last layer: multi-token prediction, which nemo does not run.
+bool is_behind_layers(std::string_view name, const ModelConfig& config) {
+    constexpr std::string_view kPrefix = "blk.";
+    if (!name.starts_with(kPrefix)) return false;
+    int64_t block = 0;
+    std::from_chars(name.data() + kPrefix.size(), name.data() + name.size(), block);
+    return block >= std::ssize(config.layers);
+}
+
+// Other converters store Q, K and V as the rows of one tensor.
+std::string fused_name(const TensorSpec& spec) {
+    const bool is_part = spec.role == TensorRole::attn_q || spec.role == TensorRole::attn_k ||
+                         spec.role == TensorRole::attn_v;
+    return is_part ? fmt::format("blk.{}.attn_qkv.weight", spec.layer) : "";
+}
+
+void check_directory(const ModelFile& file, const ModelConfig& config, VerifyReport& report) {
+    std::set<std::string> known;
+    const auto problem = [&](std::string text) { report.problems.push_back(std::move(text)); };
+    for (const TensorSpec& spec : tensor_inventory(config)) {
+        const std::string fused = fused_name(spec);
+        if (file.find(fused) != nullptr) {
+            known.insert(fused);
+            continue;
+        }
+        known.insert(spec.name);
+        const TensorView* tensor = file.find(spec.name);
+        if (tensor == nullptr)
+            problem(fmt::format("tensor {} is missing", spec.name));
+        else if (tensor->dims != spec.dims)
+            problem(fmt::format("tensor {} has dims {}, but {} is expected", spec.name,
+                                dims_text(tensor->dims), dims_text(spec.dims)));
+        else if (spec.always_f32 && tensor->dtype != DType::f32)
+            problem(fmt::format("tensor {} has type {}, but F32 is expected", spec.name,
+                                dtype_info(tensor->dtype).name));
+    }
+    for (const TensorView& tensor : file.tensors()) {
+        if (known.contains(tensor.name) || is_companion(tensor.name, file)) continue;
+        if (is_behind_layers(tensor.name, config))
+            report.notes.push_back(fmt::format(
+                "tensor {} lies behind the last layer; its shape is not checked", tensor.name));
+        else
+            problem(fmt::format("tensor {} is not part of the model", tensor.name));
+    }
+}
+
+// Runs a check that throws; its message becomes a problem.
+template <class Check>
+void note_problem(VerifyReport& report, const Check& check) {
+    try {
+        check();
+    } catch (const Error& error) {
+        if (error.code() != ErrorCode::bad_file) throw;
+        report.problems.emplace_back(error.what());
+    }
+}
+
+struct StoredChecksum {
+    std::string type_name;
+    uint32_t value = 0;
+};
+
+// "1a2b3c4d Q8_0 blk.0.ssm_in.weight", see core/gguf_writer.h.
+void parse_checksum(const std::string& entry, std::map<std::string, StoredChecksum>& checksums) {
+    constexpr size_t kDigits = 8;
+    StoredChecksum stored;
+    const char* const end = entry.data() + std::min(entry.size(), kDigits);
+    const auto [stop, error] = std::from_chars(entry.data(), end, stored.value, 16);
+    const size_t space = entry.find(' ', kDigits + 1);
+    if (error != std::errc() || stop != entry.data() + kDigits || space == std::string::npos ||
+        entry[kDigits] != ' ')
+        fail(ErrorCode::bad_file, "key {} has the entry \"{}\", which is no checksum",
+             kTensorChecksumsKey, entry.substr(0, 100));
+    stored.type_name = entry.substr(kDigits + 1, space - kDigits - 1);
+    checksums[entry.substr(space + 1)] = stored;
+}
+
+class Checksums {
+public:
+    Checksums(const ModelFile& file, VerifyReport& report) {
+        present_ = file.metadata().contains(kTensorChecksumsKey);
+        if (!present_) return;
+        note_problem(report, [&] {
+            for (const std::string& entry : file.metadata().get_strings(kTensorChecksumsKey))
+                parse_checksum(entry, checksums_);
+        });
+    }
+
+    void compare(const TensorView& tensor, uint32_t checksum, VerifyReport& report) {
+        const auto found = checksums_.find(tensor.name);
+        if (found == checksums_.end()) {
+            ++n_without_;
+        } else if (found->second.type_name != dtype_info(tensor.dtype).name) {
+            ++n_other_type_;
+        } else if (found->second.value != checksum) {
+            report.problems.push_back(
+                fmt::format("tensor {}: its bytes have checksum {:08x}, but {:08x} was written",
+                            tensor.name, checksum, found->second.value));
+        }
+    }
+
+    void add_notes(VerifyReport& report) const {
+        if (!present_)
+            report.notes.push_back(fmt::format("no checksums to compare with (key {} is missing)",
+                                               kTensorChecksumsKey));
+        else if (n_without_ > 0)
+            report.notes.push_back(fmt::format("{} tensors have no checksum", n_without_));
+        if (n_other_type_ > 0)
+            report.notes.push_back(fmt::format(
+                "{} tensors have a checksum of another type: requantized by another program",
+                n_other_type_));
+    }
+
+private:
+    bool present_ = false;
+    std::map<std::string, StoredChecksum> checksums_;  // by tensor name
+    int64_t n_without_ = 0;
+    int64_t n_other_type_ = 0;
+};
+
+// ---- Weights ----
+
+// What one thread, or all together, found in a tensor.
+struct Findings {
+    int64_t n_not_finite = 0;
+    int64_t first_not_finite = -1;  // element
+    double squared_error = 0;
+    double squared_norm = 0;
+
+    void add(const Findings& other) {
+        n_not_finite += other.n_not_finite;
+        if (first_not_finite < 0 ||
+            (other.first_not_finite >= 0 && other.first_not_finite < first_not_finite))
+            first_not_finite = other.first_not_finite;
+        squared_error += other.squared_error;
+        squared_norm += other.squared_norm;
+    }
+};
+
+struct TensorToCheck {
+    const TensorView& tensor;
+    const TensorView* scale;       // may be null
+    const TensorSource* original;  // may be null
+};
+
+class TensorChecker {
+public:
+    TensorChecker(int n_threads, const ProgressCallback& on_progress, uint64_t n_total_bytes)
+        : pool_(n_threads),
+          on_progress_(on_progress),
+          progress_{0, n_total_bytes},
+          buffers_(static_cast<size_t>(pool_.n_threads())) {}
+
+    // Reads the tensor once.
+    Findings check(const TensorToCheck& task, uint32_t& checksum) {
+        const TensorView& tensor = task.tensor;
+        Findings findings;
+        checksum = 0;
+        for (int64_t first = 0; first < tensor.n_elements(); first += kSlabElements) {
+            on_progress_(progress_);
+            const int64_t n = std::min(kSlabElements, tensor.n_elements() - first);
+            const std::span<const std::byte> bytes = encoded(tensor, first, n);
+            checksum = crc32c(bytes, checksum);
+            check_slab(task, first, n, findings);
+            progress_.n_done_bytes += bytes.size();
+        }
+        return findings;
+    }
+
+private:
+    struct Buffer {
+        std::vector<float> values;
+        std::vector<float> expected;
+    };
+
+    // Rows are whole blocks, so a tensor is one long row.
+    static std::span<const std::byte> encoded(const TensorView& tensor, int64_t first, int64_t n) {
+        const DTypeInfo& info = dtype_info(tensor.dtype);
+        return {tensor.data + first / info.block_size * info.block_bytes,
+                static_cast<size_t>(n / info.block_size * info.block_bytes)};
+    }
+
+    static void apply_scale(const TensorView& tensor, const TensorView& scale, int64_t first,
+                            std::vector<float>& values) {
+        const int64_t n_per_matrix = tensor.dims[0] * tensor.dims[1];
+        std::vector<float> factors(static_cast<size_t>(scale.n_elements()));
+        decode_row(scale.dtype, scale.data, factors.data(), scale.n_elements());
+        for (size_t i = 0; i < values.size(); ++i)
+            values[i] *=
+                factors[static_cast<size_t>((first + static_cast<int64_t>(i)) / n_per_matrix)];
+    }
+
+    void check_slab(const TensorToCheck& task, int64_t first, int64_t n, Findings& findings) {
+        const TensorView& tensor = task.tensor;
+        // One per range, so that sums do not depend on the threads.
+        std::vector<Findings> parts(static_cast<size_t>((n + kGrainElements - 1) / kGrainElements));
+        pool_.parallel_for(n, kGrainElements, [&](int64_t begin, int64_t end, int thread) {
+            Buffer& buffer = buffers_[static_cast<size_t>(thread)];
+            buffer.values.resize(static_cast<size_t>(end - begin));
+            decode_row(tensor.dtype, encoded(tensor, first + begin, end - begin).data(),
+                       buffer.values.data(), end - begin);
+            if (task.scale != nullptr)
+                apply_scale(tensor, *task.scale, first + begin, buffer.values);
+            Findings& part = parts[static_cast<size_t>(begin / kGrainElements)];
+            for (size_t i = 0; i < buffer.values.size(); ++i) {
+                if (std::isfinite(buffer.values[i])) continue;
+                if (part.n_not_finite++ == 0)
+                    part.first_not_finite = first + begin + static_cast<int64_t>(i);
+            }
+            if (task.original == nullptr) return;
+            buffer.expected.resize(buffer.values.size());
+            task.original->read(first + begin, end - begin, buffer.expected.data());
+            compare(buffer, part);
+        });
+        for (const Findings& part : parts) findings.add(part);
+    }
+
+    static void compare(const Buffer& buffer, Findings& part) {
+        for (size_t i = 0; i < buffer.values.size(); ++i) {
+            const double expected = buffer.expected[i];
+            const double difference = buffer.values[i] - expected;
+            part.squared_error += difference * difference;
+            part.squared_norm += expected * expected;
+        }
+    }
+
+    ThreadPool pool_;
+    const ProgressCallback& on_progress_;
+    ConvertProgress progress_;
+    std::vector<Buffer> buffers_;  // one per thread
+};
+
+// The checkpoint's weights under the file's names.
+class Originals {
+public:
+    explicit Originals(const std::filesystem::path& directory)
+        : weights_(SafetensorsSet::open(directory)) {
+        const std::filesystem::path path = directory / "config.json";
+        const MappedFile text = MappedFile::open(path);
+        const ModelConfig config =
+            config_from_hf(parse_json(text.text(), text.path()), text.path());
+        CheckpointTensors tensors(weights_, directory.string());
+        for (const TensorSpec& spec : tensor_inventory(config))
+            entries_.emplace(spec.name, Entry{spec.dims, tensors.bind(spec)});
+    }
+
+    // nullptr if the checkpoint has no such tensor of that shape; a problem unless `optional`.
+    const TensorSource* find(const TensorView& tensor, bool optional, VerifyReport& report) const {
+        const auto found = entries_.find(tensor.name);
+        if (found == entries_.end()) {
+            if (optional) return nullptr;
+            report.problems.push_back(
+                fmt::format("tensor {} is not in the checkpoint", tensor.name));
+            return nullptr;
+        }
+        if (found->second.dims == tensor.dims) return &found->second.source;
+        report.problems.push_back(fmt::format("tensor {} has dims {}, but the checkpoint has {}",
+                                              tensor.name, dims_text(tensor.dims),
+                                              dims_text(found->second.dims)));
+        return nullptr;
+    }
+
+    void note_missing(const ModelFile& file, VerifyReport& report) const {
+        for (const auto& [name, entry] : entries_)
+            if (file.find(name) == nullptr)
+                report.problems.push_back(
+                    fmt::format("tensor {} of the checkpoint is not in the file", name));
+    }
+
+private:
+    struct Entry {
+        std::array<int64_t, 4> dims;
+        TensorSource source;
+    };
+    SafetensorsSet weights_;
+    std::map<std::string, Entry> entries_;
+};
+
+void add_error(const TensorView& tensor, const Findings& findings, VerifyReport& report) {
+    double relative = 0;
+    if (findings.squared_error != 0)
+        relative = std::sqrt(findings.squared_error / findings.squared_norm);
+    report.errors.push_back({tensor.name, tensor.dtype, relative});
+    const double limit = largest_expected_error(tensor.dtype);
+    // Also true for NaN.
+    if (!(relative <= limit))
+        report.problems.push_back(fmt::format(
+            "tensor {} differs from the checkpoint by {:.3g} of its size, {} explains {} at most",
+            tensor.name, relative, dtype_info(tensor.dtype).name, limit));
+}
+
+void check_tensors(const ModelFile& file, const Originals* originals, int n_threads,
+                   const ProgressCallback& on_progress, VerifyReport& report) {
+    Checksums checksums(file, report);
+    uint64_t n_total = 0;
+    for (const TensorView& tensor : file.tensors())
+        n_total += static_cast<uint64_t>(tensor.n_bytes());
+    TensorChecker checker(n_threads, on_progress, n_total);
+    for (const TensorView& tensor : file.tensors()) {
+        const TensorSource* original =
+            originals ? originals->find(tensor, is_companion(tensor.name, file), report) : nullptr;
+        uint32_t checksum = 0;
+        const Findings findings =
+            checker.check({tensor, find_scale(tensor, file), original}, checksum);
+        checksums.compare(tensor, checksum, report);
+        if (findings.n_not_finite > 0)
+            report.problems.push_back(fmt::format(
+                "tensor {}: {} of {} weights are not finite, the first is element {}", tensor.name,
+                findings.n_not_finite, tensor.n_elements(), findings.first_not_finite));
+        if (original != nullptr) add_error(tensor, findings, report);
+    }
+    checksums.add_notes(report);
+}
+
+}  // namespace
+
+VerifyReport verify_model(const ModelFile& file, const std::filesystem::path& checkpoint,
+                          int n_threads, const ProgressCallback& on_progress) {
+    VerifyReport report;
+    report.n_tensors = std::ssize(file.tensors());
+    report.n_bytes = file.n_file_bytes();
+    note_problem(report, [&] { check_directory(file, config_from_gguf(file), report); });
+    note_problem(report, [&] { Tokenizer::create(tokenizer_from_gguf(file), file.path()); });
+    std::optional<Originals> originals;
+    if (!checkpoint.empty()) {
+        originals.emplace(checkpoint);
+        originals->note_missing(file, report);
+    }
+    check_tensors(file, originals ? &*originals : nullptr, n_threads, on_progress, report);
+    return report;
+}
+
+std::string verify_text(const ModelFile& file, const VerifyReport& report) {
+    std::string text;
+    if (!report.errors.empty())
+        text += fmt::format("{:<32} {:<8} {:>12}\n", "tensor", "type", "rms error");
+    const auto add_line = [&](const std::string& line) { text += terminal_safe_line(line) + "\n"; };
+    for (const TensorError& error : report.errors)
+        add_line(fmt::format("{:<32} {:<8} {:>12.3e}", error.name, dtype_info(error.dtype).name,
+                             error.relative_rms));
+    for (const std::string& note : report.notes) add_line("note: " + note);
+    for (const std::string& problem : report.problems) add_line("problem: " + problem);
+    const std::string verdict = report.problems.empty()
+                                    ? std::string("sound")
+                                    : fmt::format("{} problem(s)", report.problems.size());
+    add_line(fmt::format("{}: {}; {} tensors, {} bytes", file.path(), verdict, report.n_tensors,
+                         report.n_bytes));
+    return text;
+}
+
+}  // namespace nemo

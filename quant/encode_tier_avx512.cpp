@@ -1,0 +1,23 @@
+// AVX-512. Selected here and not by build flags: headers above stay free of it.
+#include "quant/encode_tier.h"
+#include "quant/half.h"
+
+#include <cstring>
+
+#pragma GCC diagnostic ignored "-Wpsabi"  // no vector crosses a file
+#pragma GCC optimize("fp-contract=off")   // all tiers give the same bits
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq")
+
+namespace nemo {
+
+namespace {
+
+#include "quant/encode_tier.inl"
+
+}  // namespace
+
+WeightedEncoder avx512_encoder(DType dtype) {
+    return encoder_of_tier(dtype);
+}
+
+}  // namespace nemo
