@@ -14,7 +14,7 @@ namespace {
 using namespace nemo;
 
 int report(ErrorCode code, const char* message) {
-    write_stderr(terminal_safe(fmt::format("nemo-cli: {}\n", message)));
+    write_stderr(fmt::format("nemo-cli: {}\n", terminal_safe_line(message)));
     return static_cast<int>(code);
 }
 
@@ -33,6 +33,7 @@ int run(const Command& command) {
 }  // namespace
 
 int main(int argc, char** argv) {
+    prepare_standard_streams();
     install_interrupt_handler();
     install_lost_page_handler();
     try {

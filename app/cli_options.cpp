@@ -34,6 +34,12 @@ std::string normalize(const std::string& argument) {
     return argument;
 }
 
+// Without the limits in --help, where they would hide the text.
+template <class T>
+CLI::Validator between(T low, T high) {
+    return CLI::Range(low, high).description("");
+}
+
 void add_prompt_options(CLI::App& app, std::optional<std::string>& prompt, std::string& file) {
     app.add_option("-p,--prompt", prompt, "The prompt")->type_name("TEXT");
     app.add_option("-f,--file", file, "Read the prompt from a file (- is standard input)")
@@ -46,7 +52,7 @@ CLI::Option* add_model_option(CLI::App& app, std::string& model) {
 
 void add_thread_option(CLI::App& app, int& threads) {
     app.add_option("-t,--threads", threads, "Threads (0: one per core)")
-        ->check(CLI::Range(0, 1024));
+        ->check(between(0, 1024));
 }
 
 void add_sampling_options(CLI::App& app, GenerateCommand& command) {
@@ -69,9 +75,9 @@ void define_generate(CLI::App& app, GenerateCommand& command) {
     app.add_option("--sys,--system-prompt", command.system, "System prompt (also -sys)")
         ->type_name("TEXT");
     app.add_option("-n,--predict", command.max_tokens, "Most tokens to write (-1: no limit)")
-        ->check(CLI::Range(int64_t{-1}, INT64_MAX));
+        ->check(between(int64_t{-1}, INT64_MAX));
     app.add_option("-c,--ctx-size", command.n_context, "Most tokens in all (0: as trained)")
-        ->check(CLI::NonNegativeNumber);
+        ->check(between(int64_t{0}, INT64_MAX));
     app.add_option("-r,--reverse-prompt", command.stop_strings,
                    "Stop before this text (may be repeated)")
         ->type_name("TEXT")
@@ -127,7 +133,7 @@ CLI::App* define_eval(CLI::App& app, EvalCommand& command) {
         ->type_name("FILE")
         ->required();
     sub->add_option("--chunk", command.chunk, "Tokens taken in at once")
-        ->check(CLI::Range(1, 65536));
+        ->check(between(1, 65536));
     add_thread_option(*sub, command.threads);
     return sub;
 }
@@ -141,9 +147,9 @@ CLI::App* define_perplexity(CLI::App& app, PerplexityCommand& command) {
             ->type_name("FILE");
     sub->add_option("-c,--ctx-size", command.n_context,
                     "Tokens per chunk, of which the second half is scored (default: 512)")
-        ->check(CLI::Range(8, 1 << 20));
+        ->check(between(8, 1 << 20));
     sub->add_option("--chunks", command.n_chunks, "Only the first N chunks")
-        ->check(CLI::Range(int64_t{1}, INT64_MAX))
+        ->check(between(int64_t{1}, INT64_MAX))
         ->type_name("N");
     CLI::Option* base_out = sub->add_option("--kl-base", command.base_out,
                                             "Also write the model's predictions to this file")
@@ -167,7 +173,7 @@ CLI::App* define_info(CLI::App& app, InfoCommand& command) {
         ->type_name("FILE")
         ->required();
     sub->add_option("-c,--ctx-size", command.n_context, "Context length of the memory estimate")
-        ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
+        ->check(between(int64_t{1}, int64_t{1} << 40));
     return sub;
 }
 

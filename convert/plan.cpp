@@ -76,19 +76,13 @@ void plan_tensors(const ModelConfig& config, const OutputType& type, const std::
 // ---------------------------------------------------------------- metadata
 
 // Embedding tables are often larger than the vocabulary; the file needs a token for every row.
-void pad_vocabulary(TokenizerData& tokenizer, int64_t n_vocab, const std::string& source) {
-    const int64_t n_tokens = std::ssize(tokenizer.tokens);
-    if (n_tokens > n_vocab) {
+void fit_vocabulary(TokenizerData& tokenizer, int64_t n_vocab, const std::string& source) {
+    if (std::ssize(tokenizer.tokens) > n_vocab) {
         fail(ErrorCode::bad_file,
-             "{}: the tokenizer has {} tokens, but config.json has vocab_size {}", source, n_tokens,
-             n_vocab);
+             "{}: the tokenizer has {} tokens, but config.json has vocab_size {}", source,
+             tokenizer.tokens.size(), n_vocab);
     }
-    for (int64_t i = n_tokens; i < n_vocab; ++i) {
-        tokenizer.tokens.push_back(fmt::format("[PAD{}]", i));
-        tokenizer.types.push_back(TokenType::unused);
-        // SentencePiece only: never the best merge.
-        if (!tokenizer.scores.empty()) tokenizer.scores.push_back(-10000.0f);
-    }
+    pad_vocabulary(tokenizer, static_cast<size_t>(n_vocab));
 }
 
 // A number of generation_config.json, or nullptr if absent.
@@ -157,7 +151,7 @@ ConversionPlan make_plan(const std::filesystem::path& directory, const OutputTyp
     plan_tensors(config, type, directory.string(), plan);
 
     TokenizerData tokenizer = tokenizer_from_hf(directory);
-    pad_vocabulary(tokenizer, config.n_vocab, directory.string());
+    fit_vocabulary(tokenizer, config.n_vocab, directory.string());
 
     add_config_metadata(config, plan.metadata);
     plan.metadata.set_string("general.type", "model");

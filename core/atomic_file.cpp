@@ -58,6 +58,14 @@ void remove_leftovers(const std::filesystem::path& target, const std::filesystem
     for (const std::filesystem::path& path : found) remove_if_unlocked(path);
 }
 
+// A rename would put the new file in the place of a device or a pipe; onto a folder it fails late.
+void refuse_special_target(const std::filesystem::path& target) {
+    std::error_code ignored;
+    const std::filesystem::file_status status = std::filesystem::status(target, ignored);
+    if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status))
+        fail(ErrorCode::runtime, "{}: exists and is not a regular file", target.string());
+}
+
 // A new file under `name`, whose last letters are replaced, locked. -1 and errno if that fails.
 int create_locked(std::string& name) {
     for (;;) {
@@ -80,6 +88,7 @@ int create_locked(std::string& name) {
 }  // namespace
 
 AtomicFile::AtomicFile(const std::filesystem::path& target) : target_(target) {
+    refuse_special_target(target);
     std::string name = target.string() + std::string(kTemporaryMark) + std::string(kRandomLetters);
     descriptor_ = create_locked(name);
     if (descriptor_ < 0)

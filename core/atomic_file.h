@@ -16,7 +16,8 @@ namespace nemo {
 
 class AtomicFile {
 public:
-    // Throws Error{runtime} if the folder cannot be written.
+    // Throws Error{runtime} if the folder cannot be written, or the target is there but is no
+    // regular file.
     explicit AtomicFile(const std::filesystem::path& target);
     ~AtomicFile();
     AtomicFile(const AtomicFile&) = delete;

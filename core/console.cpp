@@ -4,12 +4,12 @@
 #include "core/interrupt.h"
 #include "core/utf8.h"
 
+#include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <unistd.h>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
-#include <iterator>
 
 namespace nemo {
 
@@ -25,14 +25,49 @@ bool is_harmful(char32_t c) {
 }
 
 // True if there is something to read, or the end, within the time; -1 waits for ever.
-bool wait_for_stdin(int milliseconds) {
-    pollfd request = {STDIN_FILENO, POLLIN, 0};
+bool wait_for_input(int descriptor, int milliseconds) {
+    pollfd request = {descriptor, POLLIN, 0};
     const int n_ready = ::poll(&request, 1, milliseconds);
     if (interrupted()) fail(ErrorCode::interrupted, "interrupted");
     return n_ready != 0;
 }
 
+// Up to the end. `name` is for messages.
+std::string read_text(int descriptor, const std::string& name) {
+    std::string text;
+    char buffer[65536];
+    for (;;) {
+        wait_for_input(descriptor, -1);
+        const ssize_t n_read = ::read(descriptor, buffer, sizeof buffer);
+        if (n_read < 0 && errno == EINTR) continue;
+        if (n_read < 0)
+            fail(ErrorCode::usage, "{}: cannot read: {}", name, std::strerror(errno));
+        if (n_read == 0) return sanitize_utf8(text);
+        text.append(buffer, static_cast<size_t>(n_read));
+        if (text.size() > kMaxInputBytes)
+            fail(ErrorCode::usage, "{} is longer than {} bytes", name, kMaxInputBytes);
+    }
+}
+
+struct Descriptor {
+    int number = -1;
+    ~Descriptor() {
+        if (number >= 0) ::close(number);
+    }
+};
+
 }  // namespace
+
+void prepare_standard_streams() {
+    for (const int descriptor : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+        if (::fcntl(descriptor, F_GETFD) >= 0) continue;
+        // The lowest free number is this one. Opened the wrong way round: using it is an error.
+        [[maybe_unused]] const int opened =
+            ::open("/dev/null", descriptor == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+    }
+    ::signal(SIGPIPE, SIG_IGN);
+    ::signal(SIGXFSZ, SIG_IGN);
+}
 
 bool stdin_is_terminal() {
     return ::isatty(STDIN_FILENO) == 1;
@@ -66,32 +101,17 @@ void write_stderr(std::string_view text) {
 
 std::string read_stdin(bool quiet) {
     constexpr int kNoticeMilliseconds = 2000;
-    if (!quiet && !wait_for_stdin(kNoticeMilliseconds))
+    if (!quiet && !wait_for_input(STDIN_FILENO, kNoticeMilliseconds))
         write_stderr("nemo-cli: waiting for text on standard input (Ctrl-D or EOF ends it)\n");
-    std::string text;
-    char buffer[65536];
-    for (;;) {
-        wait_for_stdin(-1);
-        const ssize_t n_read = ::read(STDIN_FILENO, buffer, sizeof buffer);
-        if (n_read < 0 && errno == EINTR) continue;
-        if (n_read < 0)
-            fail(ErrorCode::usage, "cannot read standard input: {}", std::strerror(errno));
-        if (n_read == 0) return sanitize_utf8(text);
-        text.append(buffer, static_cast<size_t>(n_read));
-        if (text.size() > kMaxInputBytes)
-            fail(ErrorCode::usage, "standard input is longer than {} bytes", kMaxInputBytes);
-    }
+    return read_text(STDIN_FILENO, "standard input");
 }
 
 std::string read_text_file(const std::filesystem::path& path) {
-    std::ifstream file(path, std::ios::binary);
-    std::error_code ignored;
-    if (!file || std::filesystem::is_directory(path, ignored))
-        fail(ErrorCode::usage, "{}: cannot read: {}", path.string(),
-             file ? "it is a directory" : std::strerror(errno));
-    const std::string text(std::istreambuf_iterator<char>(file), {});
-    if (file.bad()) fail(ErrorCode::usage, "{}: cannot read", path.string());
-    return sanitize_utf8(text);
+    const Descriptor file = {::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+    if (file.number < 0 && interrupted()) fail(ErrorCode::interrupted, "interrupted");
+    if (file.number < 0)
+        fail(ErrorCode::usage, "{}: cannot open: {}", path.string(), std::strerror(errno));
+    return read_text(file.number, path.string());
 }
 
 std::string terminal_safe(std::string_view text) {

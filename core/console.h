@@ -7,6 +7,11 @@
 
 namespace nemo {
 
+// For programs, once at start. A standard stream that the caller closed is occupied, so that no file
+// opened later gets its number and with it our messages; using it still fails. Writing to a closed
+// pipe or above a limit on file sizes becomes an error instead of a signal.
+void prepare_standard_streams();
+
 bool stdin_is_terminal();
 bool stdout_is_terminal();
 bool stderr_is_terminal();
@@ -22,7 +27,8 @@ void write_stderr(std::string_view text);
 // Error{interrupted} on Ctrl-C.
 std::string read_stdin(bool quiet);
 
-// A whole text file, made valid UTF-8. Throws Error{usage}.
+// A whole text file, made valid UTF-8. Throws Error{usage} if it cannot be read or is above 64 MiB
+// and Error{interrupted} on Ctrl-C.
 std::string read_text_file(const std::filesystem::path& path);
 
 // Text from a model or a file, harmless to a terminal: control characters other than newline and

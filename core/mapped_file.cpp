@@ -37,7 +37,8 @@ void install_lost_page_handler() {
 MappedFile MappedFile::open(const std::filesystem::path& path) {
     MappedFile file;
     file.path_ = path.string();
-    const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    // O_NONBLOCK: a named pipe that nobody writes must be refused, not waited for.
+    const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (descriptor < 0)
         fail(ErrorCode::bad_file, "{}: cannot open: {}", file.path_, std::strerror(errno));
     struct stat status = {};

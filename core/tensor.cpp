@@ -2,9 +2,6 @@
 
 #include "core/error.h"
 
-#include <algorithm>
-#include <cctype>
-
 namespace nemo {
 
 namespace {
@@ -21,11 +18,6 @@ constexpr DTypeInfo kDTypes[] = {
     {DType::nvfp4, "NVFP4", 64, 36},
 };
 
-bool equal_ignoring_case(std::string_view a, std::string_view b) {
-    return std::ranges::equal(
-        a, b, [](unsigned char x, unsigned char y) { return std::toupper(x) == std::toupper(y); });
-}
-
 }  // namespace
 
 const DTypeInfo* find_dtype(uint32_t gguf_id) {
@@ -38,12 +30,6 @@ const DTypeInfo& dtype_info(DType dtype) {
     const DTypeInfo* info = find_dtype(static_cast<uint32_t>(dtype));
     NEMO_ASSERT(info != nullptr);
     return *info;
-}
-
-std::optional<DType> dtype_from_name(std::string_view name) {
-    for (const DTypeInfo& info : kDTypes)
-        if (equal_ignoring_case(info.name, name)) return info.dtype;
-    return std::nullopt;
 }
 
 int64_t TensorView::row_bytes() const {

@@ -4,7 +4,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
 
@@ -41,8 +40,6 @@ struct DTypeInfo {
 // nullptr for an id that nemo does not read.
 const DTypeInfo* find_dtype(uint32_t gguf_id);
 const DTypeInfo& dtype_info(DType dtype);
-// Case-insensitive: "q8_0" and "Q8_0".
-std::optional<DType> dtype_from_name(std::string_view name);
 
 // A tensor inside a mapped file or a buffer. Row-major; dims are in GGUF order, dims[0] is the row
 // length (the input size of a matmul), unused dims are 1. A TensorView handed out by ModelFile is

@@ -86,15 +86,12 @@ void decode_row(DType dtype, const std::byte* source, float* target, int64_t n) 
     decode(source, target, n);
 }
 
-bool can_encode(DType dtype) {
-    return plain_encoder_of(dtype) != nullptr || weighted_encoder_of(dtype) != nullptr;
-}
-
 void encode_row(DType dtype, const float* source, std::byte* target, int64_t n,
                 const float* importance) {
-    NEMO_ASSERT(can_encode(dtype) && n % dtype_info(dtype).block_size == 0);
     const Encoder plain = plain_encoder_of(dtype);
     const WeightedEncoder weighted = weighted_encoder_of(dtype);
+    NEMO_ASSERT((plain != nullptr || weighted != nullptr) &&
+                n % dtype_info(dtype).block_size == 0);
     if (weighted == nullptr || (plain != nullptr && importance == nullptr))
         plain(source, target, n);
     else

@@ -12,8 +12,6 @@ namespace nemo {
 // `n` elements, a whole number of blocks. NVFP4's separate per-tensor scale is not applied here.
 void decode_row(DType dtype, const std::byte* source, float* target, int64_t n);
 
-bool can_encode(DType dtype);
-
 // The codes of least weighted squared error that a search finds, for finite `source`. `importance`
 // has `n` weights >= 0 (only their ratios matter; all 0 counts as all equal); null: all equal, and
 // then Q8_0 and Q4_0 are encoded without a search, bit for bit as llama.cpp's reference does.

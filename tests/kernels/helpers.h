@@ -9,7 +9,6 @@
 
 #include <cmath>
 #include <cstring>
-#include <map>
 #include <random>
 #include <string>
 #include <vector>
@@ -59,35 +58,10 @@ inline TestTensor f32_tensor(std::array<int64_t, 4> dims, const std::vector<floa
     return make_tensor(DType::f32, dims, std::move(bytes));
 }
 
-// Where the scales of formats without an encoder lie in a block; random bits there would be NaN.
-inline std::vector<std::byte> random_blocks(DType dtype, int64_t n_blocks, uint32_t seed) {
-    static const std::map<DType, std::vector<size_t>> kF16Offsets = {
-        {DType::q4_1, {0, 2}},   {DType::q5_0, {0}},   {DType::q5_1, {0, 2}},
-        {DType::q2_k, {80, 82}}, {DType::q3_k, {108}}, {DType::q4_k, {0, 2}},
-        {DType::q5_k, {0, 2}},   {DType::q6_k, {208}}, {DType::iq4_nl, {0}},
-        {DType::iq4_xs, {0}},    {DType::mxfp4, {}},   {DType::nvfp4, {}}};
-    std::mt19937 engine(seed);
-    const auto block_bytes = static_cast<size_t>(dtype_info(dtype).block_bytes);
-    std::vector<std::byte> bytes(static_cast<size_t>(n_blocks) * block_bytes);
-    for (std::byte& byte : bytes) byte = static_cast<std::byte>(engine() & 255u);
-    for (size_t block = 0; block < bytes.size(); block += block_bytes) {
-        // Upper bytes 0x20 ... 0x27 of fp16: 2^-7 to 2^-5.
-        for (const size_t offset : kF16Offsets.at(dtype))
-            bytes[block + offset + 1] = static_cast<std::byte>(0x20 + (engine() & 7u));
-        if (dtype == DType::mxfp4) bytes[block] = static_cast<std::byte>(120 + (engine() & 7u));
-        if (dtype == DType::nvfp4)
-            for (size_t i = 0; i < 4; ++i)
-                bytes[block + i] = static_cast<std::byte>(0x20 + (engine() & 15u));
-    }
-    return bytes;
-}
-
 inline TestTensor random_tensor(DType dtype, std::array<int64_t, 4> dims, uint32_t seed,
                                 float scale = 0.1f) {
     const int64_t n = dims[0] * dims[1] * dims[2] * dims[3];
     const DTypeInfo& info = dtype_info(dtype);
-    if (!can_encode(dtype))
-        return make_tensor(dtype, dims, random_blocks(dtype, n / info.block_size, seed));
     std::vector<std::byte> bytes(static_cast<size_t>(n / info.block_size * info.block_bytes));
     encode_row(dtype, random_values(n, seed, scale).data(), bytes.data(), n);
     return make_tensor(dtype, dims, std::move(bytes));

@@ -197,10 +197,5 @@ TEST_CASE("weights that are all zero count as equal") {
     }
 }
 
-TEST_CASE("all formats can be encoded") {
-    for (const Ceiling& ceiling : kCeilings) CHECK(can_encode(ceiling.dtype));
-    for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) CHECK(can_encode(dtype));
-}
-
 }  // namespace
 }  // namespace nemo
