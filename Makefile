@@ -1,6 +1,6 @@
 # The two commands of the README, and what they need. The real build is CMake's (CMakePresets.json).
 BUILD := build/release
-DEMO_PROMPT ?= Hello! What can you do?
+DEMO_PROMPT ?= What is nemo?
 
 .PHONY: demo test deps build
 

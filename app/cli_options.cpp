@@ -1,5 +1,6 @@
 #include "app/cli_options.h"
 
+#include "core/console.h"
 #include "core/error.h"
 #include "core/version.h"
 
@@ -51,8 +52,7 @@ CLI::Option* add_model_option(CLI::App& app, std::string& model) {
 }
 
 void add_thread_option(CLI::App& app, int& threads) {
-    app.add_option("-t,--threads", threads, "Threads (0: one per core)")
-        ->check(between(0, 1024));
+    app.add_option("-t,--threads", threads, "Threads (0: one per core)")->check(between(0, 1024));
 }
 
 void add_sampling_options(CLI::App& app, GenerateCommand& command) {
@@ -132,8 +132,7 @@ CLI::App* define_eval(CLI::App& app, EvalCommand& command) {
     sub->add_option("--logits", command.logits_file, "Output: float32 [n_tokens, n_vocab]")
         ->type_name("FILE")
         ->required();
-    sub->add_option("--chunk", command.chunk, "Tokens taken in at once")
-        ->check(between(1, 65536));
+    sub->add_option("--chunk", command.chunk, "Tokens taken in at once")->check(between(1, 65536));
     add_thread_option(*sub, command.threads);
     return sub;
 }
@@ -206,10 +205,12 @@ ParsedCommandLine parse_command_line(const std::vector<std::string>& arguments) 
         app.parse(std::move(reversed));
     } catch (const CLI::ParseError& error) {
         std::ostringstream out;
-        std::ostringstream err;
-        const bool success = app.exit(error, out, err) == 0;
+        std::ostringstream ignored;
+        const bool success = app.exit(error, out, ignored) == 0;
         parsed.exit_status = success ? 0 : static_cast<int>(ErrorCode::usage);
-        parsed.message = success ? out.str() : err.str();
+        parsed.message = success ? out.str()
+                                 : fmt::format("nemo-cli: {}; --help says more\n",
+                                               terminal_safe_line(error.what()));
         return parsed;
     }
     if (tokenize_app->parsed())

@@ -4,6 +4,7 @@
 #include "app/engine.h"
 #include "app/logits_base.h"
 #include "app/perplexity.h"
+#include "core/atomic_file.h"
 #include "core/console.h"
 #include "core/error.h"
 #include "core/interrupt.h"
@@ -176,6 +177,10 @@ std::string report(const Scores& scores, bool with_base) {
 }  // namespace
 
 int run_perplexity(const PerplexityCommand& command) {
+    if (!command.base_out.empty()) {
+        refuse_to_replace(command.base_out, command.model);
+        refuse_to_replace(command.base_out, command.text_file);
+    }
     std::optional<LogitsBase> base;
     if (!command.base_in.empty()) base = LogitsBase::open(command.base_in);
     const Engine engine(command.model, command.threads);

@@ -14,6 +14,20 @@ Json read_json(const std::string& path) {
     return parse_json(read_text_file(path), path);
 }
 
+// What templates take for granted; content they judge themselves.
+Json read_messages(const std::string& path) {
+    Json messages = read_json(path);
+    if (!messages.is_array()) fail(ErrorCode::bad_file, "{}: not a JSON array of messages", path);
+    for (size_t i = 0; i < messages.array().size(); ++i) {
+        const Json& message = messages.array()[i];
+        const Json* role = message.is_object() ? message.find("role") : nullptr;
+        if (role == nullptr || !role->is_string())
+            fail(ErrorCode::bad_file, "{}: message {} is not an object with a text as role", path,
+                 i + 1);
+    }
+    return messages;
+}
+
 std::tm parse_time(const std::string& text) {
     std::tm time = {};
     const char* end = ::strptime(text.c_str(), "%Y-%m-%dT%H:%M:%S", &time);
@@ -39,7 +53,7 @@ void add_kwargs(const std::string& text, TemplateInput& input) {
 
 int run_render(const RenderCommand& command) {
     TemplateInput input;
-    input.messages = read_json(command.messages_file);
+    input.messages = read_messages(command.messages_file);
     if (!command.tools_file.empty()) input.tools = read_json(command.tools_file);
     input.add_generation_prompt = !command.no_generation_prompt;
     input.now = command.now.empty() ? local_now() : parse_time(command.now);

@@ -16,19 +16,17 @@
 #include <CLI/CLI.hpp>
 
 #include <chrono>
-#include <csignal>
 #include <filesystem>
 #include <functional>
 #include <new>
 #include <optional>
+#include <sstream>
 #include <string>
 
 namespace nemo {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-constexpr int kUsageStatus = static_cast<int>(ErrorCode::usage);
 
 struct InspectOptions {
     std::string file;
@@ -197,7 +195,12 @@ int run(int argc, char** argv) {
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
-        return app.exit(error) == 0 ? 0 : kUsageStatus;
+        std::ostringstream out;
+        std::ostringstream ignored;
+        if (app.exit(error, out, ignored) != 0)
+            fail(ErrorCode::usage, "{}; --help says more", error.what());
+        write_stdout(out.str());
+        return 0;
     }
     const bool converts = !inspect_app->parsed() && !verify_app->parsed();
     if (converts && options.input.empty())
@@ -212,7 +215,7 @@ int run(int argc, char** argv) {
 }
 
 int report(const char* message, ErrorCode code) {
-    write_stderr(terminal_safe(fmt::format("nemo-convert: {}\n", message)));
+    write_stderr(fmt::format("nemo-convert: {}\n", terminal_safe_line(message)));
     return static_cast<int>(code);
 }
 
@@ -220,8 +223,7 @@ int report(const char* message, ErrorCode code) {
 }  // namespace nemo
 
 int main(int argc, char** argv) {
-    // A closed pipe must not end us before the temporary file is removed; see write_stdout().
-    std::signal(SIGPIPE, SIG_IGN);
+    nemo::prepare_standard_streams();
     try {
         return nemo::run(argc, argv);
     } catch (const nemo::Error& error) {

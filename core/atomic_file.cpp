@@ -87,6 +87,12 @@ int create_locked(std::string& name) {
 
 }  // namespace
 
+void refuse_to_replace(const std::filesystem::path& target, const std::filesystem::path& source) {
+    std::error_code ignored;  // set if one of them is not there
+    if (std::filesystem::equivalent(target, source, ignored))
+        fail(ErrorCode::usage, "{}: is read, and so cannot be written", target.string());
+}
+
 AtomicFile::AtomicFile(const std::filesystem::path& target) : target_(target) {
     refuse_special_target(target);
     std::string name = target.string() + std::string(kTemporaryMark) + std::string(kRandomLetters);

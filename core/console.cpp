@@ -40,8 +40,7 @@ std::string read_text(int descriptor, const std::string& name) {
         wait_for_input(descriptor, -1);
         const ssize_t n_read = ::read(descriptor, buffer, sizeof buffer);
         if (n_read < 0 && errno == EINTR) continue;
-        if (n_read < 0)
-            fail(ErrorCode::usage, "{}: cannot read: {}", name, std::strerror(errno));
+        if (n_read < 0) fail(ErrorCode::usage, "{}: cannot read: {}", name, std::strerror(errno));
         if (n_read == 0) return sanitize_utf8(text);
         text.append(buffer, static_cast<size_t>(n_read));
         if (text.size() > kMaxInputBytes)

@@ -189,6 +189,66 @@ TEST_CASE("a closed pipe is quiet, a full disk is not") {
     CHECK(contains(full.err, "standard output"));
 }
 
+TEST_CASE("closed standard streams: no file gets their place") {
+    const TempFolder folder;
+    const std::string cli = "'" + program("nemo-cli") + "' ";
+    const std::string question = cli + "-m '" + demo() + "' -p Hello!";
+    const std::string eval = cli + "eval -m '" + demo() + "' --tokens 1,2 --logits ";
+    CHECK(run_shell(question + " >&-").status == 1);
+    CHECK(run_shell(question + " 2>&- </dev/null").out == run_shell(question).out);
+    CHECK(run_shell(cli + " --help >&-").status == 1);
+    CHECK(run_shell(eval + (folder / "a").string() + " && " + eval + (folder / "b").string() +
+                    " <&- >&- 2>&-")
+              .status == 0);
+    CHECK(read_file(folder / "a") == read_file(folder / "b"));
+    // The report must not land in the file that was just written.
+    std::string text;
+    for (int i = 0; i < 40; ++i) text += "The cat sat on the mat. ";
+    write_file(folder / "text", text);
+    const std::string measure = cli + "perplexity -m '" + demo() + "' -c 16 --chunks 2 -f '" +
+                                (folder / "text").string() + "' --kl-base ";
+    CHECK(run_shell(measure + (folder / "c").string()).status == 0);
+    CHECK(run_shell(measure + (folder / "d").string() + " >&-").status == 1);
+    CHECK(read_file(folder / "c") == read_file(folder / "d"));
+}
+
+TEST_CASE("mistakes are one line, harmless to a terminal") {
+    const TempFolder folder;
+    write_file(folder / "t.jinja", R"({{ raise_exception("no\nnemo-cli: all is well\x1b[2J") }})");
+    const std::string jinja = (folder / "t.jinja").string();
+    for (const std::vector<std::string>& arguments :
+         {std::vector<std::string>{"tokenize"},
+          {"--no\nsuch\x1b[2J"},
+          {"-m", demo(), "-p", "x", "-t", "-1"},
+          {"-m", demo(), "-p", "x", "--chat-template-file", jinja},
+          {"-m", "no\nsuch\x1b[2J", "-p", "x"}}) {
+        const ProcessResult result = run_cli(arguments);
+        CAPTURE(result.err);
+        CHECK(result.err.starts_with("nemo-cli: "));
+        CHECK(std::ranges::count(result.err, '\n') == 1);
+        CHECK_FALSE(contains(result.err, "\x1b"));
+    }
+}
+
+TEST_CASE("files that are no prompts are refused by name") {
+    const ProcessResult endless = run_cli({"-m", demo(), "-f", "/dev/zero"});
+    CHECK(endless.status == 2);
+    CHECK(contains(endless.err, "/dev/zero is longer than"));
+    const ProcessResult broken = run_cli({"-m", demo(), "-f", "/proc/self/mem"});
+    CHECK(broken.status == 2);
+    CHECK(contains(broken.err, "/proc/self/mem: cannot read"));
+}
+
+TEST_CASE("a model is not replaced by what is measured of it") {
+    const TempFolder folder;
+    std::filesystem::copy_file(demo(), folder / "m.gguf");
+    const std::string model = (folder / "m.gguf").string();
+    CHECK(run_cli({"eval", "-m", model, "--tokens", "1", "--logits", model}).status == 2);
+    CHECK(run_cli({"perplexity", "-m", model, "-f", model, "--kl-base", model}).status == 2);
+    CHECK(read_file(model) == read_file(demo()));
+    CHECK(run_cli({"eval", "-m", model, "--tokens", "1", "--logits", folder.string()}).status == 1);
+}
+
 TEST_CASE("Ctrl-C ends the program with status 130") {
     const std::string cli = program("nemo-cli");
     const std::string interrupt_after = "timeout --preserve-status --foreground -s INT ";
@@ -238,6 +298,13 @@ TEST_CASE("render prints the prompt exactly") {
     CHECK(run_cli({"render", "--template", (folder / "t.jinja").string(), "--messages", messages,
                    "--kwargs", R"({"x": 7, "bos_token": "<s>"})", "--now", "2026-11-21T12:00:00"})
               .out == "<s>7 21 Nov 2026");
+    for (const char* wrong : {"{}", "[1]", R"([{"content": "Hi"}])", R"([{"role": 5}])"}) {
+        write_file(folder / "wrong.json", wrong);
+        const ProcessResult refused =
+            run_cli({"render", "-m", demo(), "--messages", (folder / "wrong.json").string()});
+        CHECK(refused.status == 3);
+        CHECK(contains(refused.err, "wrong.json"));
+    }
     write_file(folder / "t.jinja", "line one\n{{ oops(");
     const ProcessResult bad =
         run_cli({"render", "--template", (folder / "t.jinja").string(), "--messages", messages});

@@ -79,6 +79,14 @@ TEST_CASE("nemo-convert and pipes that close or disks that are full") {
     const std::string dry_run = program("nemo-convert") + " " + kDense + " --dry-run";
     CHECK(run_shell("(sleep 0.2; " + dry_run + ") | true; exit ${PIPESTATUS[0]}").status == 141);
     CHECK(run_shell(dry_run + " > /dev/full").status == 1);
+    CHECK(run_shell(program("nemo-convert") + " --help > /dev/full").status == 1);
+    const TempFolder folder;
+    const std::string convert = program("nemo-convert") + " " + kDense + " '";
+    CHECK(run_shell("ulimit -f 10; " + convert + (folder / "a").string() + "'").status == 1);
+    CHECK(n_entries(folder / "") == 0);
+    CHECK(run_shell(convert + (folder / "a").string() + "' <&- >&- 2>&-").status == 0);
+    CHECK(run_shell(convert + (folder / "b").string() + "'").status == 0);
+    CHECK(read_file(folder / "a") == read_file(folder / "b"));
 }
 
 // A checkpoint of zeros that takes a second to convert and no space on disk.

@@ -73,6 +73,27 @@ TEST_CASE("a file appears with commit(), replaces the old one, or leaves nothing
     CHECK_THROWS_AS(AtomicFile(folder / "no/such/folder"), Error);
 }
 
+TEST_CASE("a target that is no regular file is refused and stays what it is") {
+    const TempFolder folder;
+    REQUIRE(::mkfifo((folder / "pipe").c_str(), 0600) == 0);
+    std::filesystem::create_directory(folder / "folder");
+    std::filesystem::create_symlink(folder / "pipe", folder / "link");
+    const std::vector<std::string> names = names_in(folder / "");
+    for (const char* name : {"pipe", "folder", "link"})
+        CHECK_THROWS_AS(AtomicFile(folder / name), Error);
+    CHECK(names_in(folder / "") == names);
+}
+
+TEST_CASE("the file that is read is not written, under whatever name") {
+    const TempFolder folder;
+    write_file(folder / "model", "weights");
+    std::filesystem::create_symlink(folder / "model", folder / "link");
+    CHECK_THROWS_AS(refuse_to_replace(folder / "link", folder / "model"), Error);
+    CHECK_THROWS_AS(refuse_to_replace(folder / "model", folder / "model"), Error);
+    refuse_to_replace(folder / "new", folder / "model");
+    refuse_to_replace(folder / "new", folder / "new");
+}
+
 TEST_CASE("bytes written before can be replaced, flushed or not") {
     const TempFolder folder;
     AtomicFile file(folder / "out");

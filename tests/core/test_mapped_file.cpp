@@ -4,6 +4,7 @@
 
 #include <doctest/doctest.h>
 
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -21,6 +22,9 @@ TEST_CASE("a mapped file shows the file's bytes") {
     CHECK(MappedFile::open(folder / "empty").bytes().empty());
     CHECK_THROWS_AS(MappedFile::open(folder / "absent"), Error);
     CHECK_THROWS_AS(MappedFile::open("/dev/zero"), Error);
+    // A pipe that nobody writes to is refused at once.
+    REQUIRE(::mkfifo((folder / "pipe").c_str(), 0600) == 0);
+    CHECK_THROWS_AS(MappedFile::open(folder / "pipe"), Error);
 }
 
 TEST_CASE("a file that is truncated while mapped ends the program with a status, not a signal") {
