@@ -11,6 +11,8 @@ template <class... Bodies>
 struct Overloaded : Bodies... {
     using Bodies::operator()...;
 };
+template <class... Bodies>
+Overloaded(Bodies...) -> Overloaded<Bodies...>;
 
 }  // namespace
 

@@ -41,10 +41,10 @@ Interpreter::Interpreter(const Template& source, Runtime& runtime)
 }
 
 void Interpreter::set_variable(const std::string& name, Value value) {
-    for (size_t i = 0; i < template_.symbols.size(); ++i) {
-        if (template_.symbols[i] == name)
-            frame_->variables[static_cast<Symbol>(i)] = std::move(value);
-    }
+    const auto symbol = std::find(template_.symbols.begin(), template_.symbols.end(), name);
+    if (symbol == template_.symbols.end()) return;  // the template never asks for it
+    const auto index = static_cast<Symbol>(symbol - template_.symbols.begin());
+    frame_->variables[index] = std::move(value);
 }
 
 TextPtr Interpreter::run() {
