@@ -7,9 +7,9 @@
 
 namespace nemo {
 
-// For programs, once at start. A standard stream that the caller closed is occupied, so that no file
-// opened later gets its number and with it our messages; using it still fails. Writing to a closed
-// pipe or above a limit on file sizes becomes an error instead of a signal.
+// For programs, once at start. A standard stream that the caller closed is occupied, so that no
+// file opened later gets its number and with it our messages; using it still fails. Writing to a
+// closed pipe or above a limit on file sizes becomes an error instead of a signal.
 void prepare_standard_streams();
 
 bool stdin_is_terminal();

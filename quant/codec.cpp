@@ -90,8 +90,7 @@ void encode_row(DType dtype, const float* source, std::byte* target, int64_t n,
                 const float* importance) {
     const Encoder plain = plain_encoder_of(dtype);
     const WeightedEncoder weighted = weighted_encoder_of(dtype);
-    NEMO_ASSERT((plain != nullptr || weighted != nullptr) &&
-                n % dtype_info(dtype).block_size == 0);
+    NEMO_ASSERT((plain != nullptr || weighted != nullptr) && n % dtype_info(dtype).block_size == 0);
     if (weighted == nullptr || (plain != nullptr && importance == nullptr))
         plain(source, target, n);
     else

@@ -15,8 +15,7 @@ namespace {
 std::vector<int32_t> prompt_of(const Engine& engine, const std::string& user,
                                const std::string& system = "") {
     Json::Array messages;
-    if (!system.empty())
-        messages.push_back(Json::Object{{"role", "system"}, {"content", system}});
+    if (!system.empty()) messages.push_back(Json::Object{{"role", "system"}, {"content", system}});
     messages.push_back(Json::Object{{"role", "user"}, {"content", user}});
     return engine.render_prompt(messages);
 }
@@ -110,7 +109,8 @@ TEST_CASE("generation reports why it ended") {
     options.sampling.temperature = 0;
     const auto run = [&](int64_t n_context, const Session::Cancelled& cancelled) {
         Session session(engine.model(), {.n_context = n_context});
-        return engine.generate(session, prompt, options, [](std::string_view) {}, cancelled);
+        return engine.generate(
+            session, prompt, options, [](std::string_view) {}, cancelled);
     };
     const GenerateResult whole = run(0, {});
     CHECK(whole.reason == FinishReason::stop);
