@@ -20,6 +20,10 @@ struct ProcessResult {
     std::string err;
 };
 
+inline bool contains(const std::string& text, const std::string& part) {
+    return text.find(part) != std::string::npos;
+}
+
 inline std::string program(const char* name) {
     return (std::filesystem::path(NEMO_BINARY_DIR) / name).string();
 }

@@ -23,10 +23,6 @@ std::string demo() {
     return demo_model(DType::q8_0);
 }
 
-bool contains(const std::string& text, const std::string& part) {
-    return text.find(part) != std::string::npos;
-}
-
 }  // namespace
 
 TEST_CASE("a piped question is answered, and standard output carries the answer only") {

@@ -21,10 +21,6 @@ ProcessResult run_convert(std::vector<std::string> arguments) {
     return run_process(std::move(arguments));
 }
 
-bool contains(const std::string& text, const std::string& part) {
-    return text.find(part) != std::string::npos;
-}
-
 size_t n_entries(const std::filesystem::path& folder) {
     return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(folder), {}));
 }

@@ -6,6 +6,7 @@
 #include "convert/safetensors.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "models/session.h"
+#include "tests/kernels/helpers.h"
 #include "tests/temp_folder.h"
 
 #include <doctest/doctest.h>
@@ -66,13 +67,6 @@ inline double relative_error(const float* a, const float* b, size_t n) {
         norm += double{b[i]} * b[i];
     }
     return std::sqrt(difference / norm);
-}
-
-inline std::vector<CpuTier> supported_tiers() {
-    std::vector<CpuTier> tiers;
-    for (const CpuTier tier : {CpuTier::scalar, CpuTier::avx2, CpuTier::avx512})
-        if (cpu_tier_supported(tier)) tiers.push_back(tier);
-    return tiers;
 }
 
 // The logits [T, n_vocab] of all tokens, taken in by chunks.
