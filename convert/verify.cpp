@@ -44,10 +44,8 @@ double largest_expected_error(DType dtype) {
 
 // The factors of an NVFP4 tensor, one per matrix; nullptr if there are none.
 const TensorView* find_scale(const TensorView& tensor, const ModelFile& file) {
-    constexpr std::string_view kSuffix = ".weight";
-    if (tensor.dtype != DType::nvfp4 || !tensor.name.ends_with(kSuffix)) return nullptr;
-    const TensorView* scale =
-        file.find(tensor.name.substr(0, tensor.name.size() - kSuffix.size()) + ".scale");
+    if (tensor.dtype != DType::nvfp4) return nullptr;
+    const TensorView* scale = file.find(scale_name(tensor.name));
     const bool fits = scale != nullptr && scale->dtype == DType::f32 &&
                       scale->n_elements() == tensor.dims[2] && tensor.dims[3] == 1;
     return fits ? scale : nullptr;
@@ -91,15 +89,8 @@ void check_directory(const ModelFile& file, const ModelConfig& config, VerifyRep
             continue;
         }
         known.insert(spec.name);
-        const TensorView* tensor = file.find(spec.name);
-        if (tensor == nullptr)
-            problem(fmt::format("tensor {} is missing", spec.name));
-        else if (tensor->dims != spec.dims)
-            problem(fmt::format("tensor {} has dims {}, but {} is expected", spec.name,
-                                dims_text(tensor->dims), dims_text(spec.dims)));
-        else if (spec.always_f32 && tensor->dtype != DType::f32)
-            problem(fmt::format("tensor {} has type {}, but F32 is expected", spec.name,
-                                dtype_info(tensor->dtype).name));
+        std::string text = tensor_problem(spec, file.find(spec.name));
+        if (!text.empty()) problem(std::move(text));
     }
     for (const TensorView& tensor : file.tensors()) {
         if (known.contains(tensor.name) || is_companion(tensor.name, file)) continue;

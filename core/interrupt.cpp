@@ -34,8 +34,4 @@ bool interrupted() {
     return interrupt_flag.load(std::memory_order_relaxed);
 }
 
-void clear_interrupt() {
-    interrupt_flag.store(false);
-}
-
 }  // namespace nemo

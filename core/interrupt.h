@@ -8,6 +8,5 @@ namespace nemo {
 void install_interrupt_handler();
 
 bool interrupted();
-void clear_interrupt();
 
 }  // namespace nemo

@@ -112,4 +112,22 @@ std::vector<TensorSpec> tensor_inventory(const ModelConfig& config) {
     return InventoryBuilder(config).build();
 }
 
+std::string tensor_problem(const TensorSpec& spec, const TensorView* tensor) {
+    if (tensor == nullptr) return fmt::format("tensor {} is missing", spec.name);
+    if (tensor->dims != spec.dims)
+        return fmt::format("tensor {} has dims {}, but {} is expected", spec.name,
+                           dims_text(tensor->dims), dims_text(spec.dims));
+    if (spec.always_f32 && tensor->dtype != DType::f32)
+        return fmt::format("tensor {} has type {}, but F32 is expected", spec.name,
+                           dtype_info(tensor->dtype).name);
+    return "";
+}
+
+std::string scale_name(const std::string& tensor_name) {
+    constexpr std::string_view kSuffix = ".weight";
+    std::string stem = tensor_name;
+    if (stem.ends_with(kSuffix)) stem.resize(stem.size() - kSuffix.size());
+    return stem + ".scale";
+}
+
 }  // namespace nemo

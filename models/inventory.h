@@ -54,4 +54,11 @@ struct TensorSpec {
 // In file order: embeddings, layers, final norm, head (absent when tied).
 std::vector<TensorSpec> tensor_inventory(const ModelConfig& config);
 
+// What keeps a file's tensor (nullptr: there is none) from being `spec`, for messages; empty:
+// nothing.
+std::string tensor_problem(const TensorSpec& spec, const TensorView* tensor);
+
+// The name of the tensor that holds the factors of an NVFP4 tensor, one per matrix.
+std::string scale_name(const std::string& tensor_name);
+
 }  // namespace nemo

@@ -38,9 +38,6 @@ public:
     const float* keys(size_t layer) const { return keys_[layer].get(); }
     const float* values(size_t layer) const { return values_[layer].get(); }
 
-    // All recurrent state, in floats.
-    int64_t n_recurrent() const { return n_recurrent_; }
-
 private:
     Backend& backend_;
     int64_t position_ = 0;

@@ -17,23 +17,14 @@ Weight WeightBinder::take(const std::string& name) {
     NEMO_ASSERT(found != specs_.end());
     const TensorSpec& spec = found->second;
     const TensorView* tensor = file_.find(name);
-    if (tensor == nullptr)
-        fail(ErrorCode::bad_file, "{}: tensor {} is missing", file_.path(), name);
-    if (tensor->dims != spec.dims)
-        fail(ErrorCode::bad_file, "{}: tensor {} has dims {}, but {} is expected", file_.path(),
-             name, dims_text(tensor->dims), dims_text(spec.dims));
-    if (spec.always_f32 && tensor->dtype != DType::f32)
-        fail(ErrorCode::bad_file, "{}: tensor {} has type {}, but F32 is expected", file_.path(),
-             name, dtype_info(tensor->dtype).name);
+    const std::string problem = tensor_problem(spec, tensor);
+    if (!problem.empty()) fail(ErrorCode::bad_file, "{}: {}", file_.path(), problem);
     return backend_.upload(*tensor, find_scale(*tensor));
 }
 
 const TensorView* WeightBinder::find_scale(const TensorView& tensor) const {
     if (tensor.dtype != DType::nvfp4) return nullptr;
-    constexpr std::string_view kSuffix = ".weight";
-    std::string name = tensor.name;
-    if (name.ends_with(kSuffix)) name.resize(name.size() - kSuffix.size());
-    name += ".scale";
+    const std::string name = scale_name(tensor.name);
     const TensorView* scale = file_.find(name);
     if (scale != nullptr && (scale->dtype != DType::f32 || scale->n_elements() != tensor.dims[2]))
         fail(ErrorCode::bad_file, "{}: tensor {} is {} {}, but F32 [{}] is expected", file_.path(),

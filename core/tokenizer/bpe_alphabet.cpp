@@ -2,7 +2,6 @@
 
 #include "core/utf8.h"
 
-#include <algorithm>
 #include <array>
 #include <cstdint>
 
@@ -49,21 +48,6 @@ std::optional<std::string> bytes_from_alphabet(std::string_view token) {
         }
     }
     return bytes;
-}
-
-std::string alphabet_from_bytes(std::string_view bytes) {
-    std::string token;
-    for (const char c : bytes) {
-        const auto byte = static_cast<uint8_t>(c);
-        if (stands_for_itself(byte)) {
-            append_utf8(token, byte);
-        } else {
-            const auto& bytes_of = stand_in_bytes();
-            const auto index = std::find(bytes_of.begin(), bytes_of.end(), c) - bytes_of.begin();
-            append_utf8(token, kFirstStandIn + static_cast<char32_t>(index));
-        }
-    }
-    return token;
 }
 
 }  // namespace nemo

@@ -12,6 +12,4 @@ namespace nemo {
 // The bytes that `token` spells, or nothing if it has a character outside the alphabet.
 std::optional<std::string> bytes_from_alphabet(std::string_view token);
 
-std::string alphabet_from_bytes(std::string_view bytes);
-
 }  // namespace nemo

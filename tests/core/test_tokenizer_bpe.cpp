@@ -1,10 +1,12 @@
 #include "core/error.h"
 #include "core/tokenizer/bpe_alphabet.h"
 #include "core/tokenizer/bpe_splitter.h"
+#include "core/utf8.h"
 #include "tests/core/tokenizer_fixture.h"
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <numeric>
 
 namespace nemo {
@@ -39,6 +41,18 @@ TEST_CASE("byte-level BPE gives the ids of Hugging Face tokenizers") {
 TEST_CASE("the byte-level alphabet is a bijection") {
     std::string bytes(256, '\0');
     std::iota(bytes.begin(), bytes.end(), '\0');
+    // As the definition in bpe_alphabet.h says it, apart from the code under test.
+    const auto alphabet_from_bytes = [](std::string_view some_bytes) {
+        std::array<char32_t, 256> letters{};
+        char32_t stand_in = 0x100;
+        for (char32_t byte = 0; byte < 256; ++byte) {
+            const bool visible = (byte > 0x20 && byte < 0x7F) || (byte > 0xA0 && byte != 0xAD);
+            letters[byte] = visible ? byte : stand_in++;
+        }
+        std::string token;
+        for (const char c : some_bytes) append_utf8(token, letters[static_cast<uint8_t>(c)]);
+        return token;
+    };
     const std::string spelled = alphabet_from_bytes(bytes);
     CHECK(bytes_from_alphabet(spelled) == bytes);
     CHECK(alphabet_from_bytes(" \n") == "\u0120\u010A");
