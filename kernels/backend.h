@@ -2,12 +2,10 @@
 // architecture. One implementation per device; the CPU's lies in kernels/cpu.
 //
 // Conventions
-// - Activations are fp32, row-major, one row per token: [T, n]. `stride` is the distance between
-// the
-//   rows of two tokens in floats, where an operation reads a slice of a wider row.
+// - Activations are fp32, row-major, one row per token: [T, n]. `stride` is the distance in floats
+//   between the rows of two tokens, where an operation reads a slice of a wider row.
 // - All pointers are memory of this backend (alloc), except token ids and routing results, which
-// are
-//   host memory on the CPU backend.
+//   are host memory on the CPU backend.
 // - Every operation gives the same bits for any number of threads, and for a prompt cut into chunks
 //   anywhere: one output element is always reduced in the same order.
 // - Operations do not throw; a failing device reports in sync(). Shapes are the caller's promise.
