@@ -67,11 +67,18 @@ public:
         encoded_.resize(static_cast<size_t>(n * row_bytes));
         const int64_t row_length = tensor.spec.dims[0];
         const int64_t grain = std::max<int64_t>(1, kGrainElements / row_length);
+        if (tensor.source->encoded_type() == tensor.dtype) {
+            pool_.parallel_for(n, grain, [&](int64_t begin, int64_t end, int) {
+                tensor.source->read_encoded(first + begin, end - begin,
+                                            encoded_.data() + begin * row_bytes);
+            });
+            return encoded_;
+        }
         pool_.parallel_for(n, grain, [&](int64_t begin, int64_t end, int thread) {
             std::vector<float>& values = values_[static_cast<size_t>(thread)];
             const int64_t n_values = (end - begin) * row_length;
             values.resize(static_cast<size_t>(n_values));
-            tensor.source.read((first + begin) * row_length, n_values, values.data());
+            tensor.source->read((first + begin) * row_length, n_values, values.data());
             check_range(tensor, values);
             // Rows are whole blocks, so several rows encode like one long row.
             encode_row(tensor.dtype, values.data(), encoded_.data() + begin * row_bytes, n_values);
@@ -85,7 +92,7 @@ private:
         for (const float value : values) {
             if (std::fabs(value) <= limit) continue;
             fail(ErrorCode::bad_file, "tensor {} holds {}, but {} ends at {}: choose another type",
-                 tensor.source.name(), value, dtype_info(tensor.dtype).name, limit);
+                 tensor.source->name(), value, dtype_info(tensor.dtype).name, limit);
         }
     }
 
@@ -115,29 +122,44 @@ void check_target(const std::filesystem::path& input, const std::filesystem::pat
     }
 }
 
+namespace {
+
+void write_tensor(const PlannedTensor& tensor, SlabEncoder& encoder, GgufWriter& writer,
+                  ConvertProgress& progress, const ProgressCallback& on_progress) {
+    const GgufTensorInfo info = tensor.info();
+    const int64_t n_rows = info.dims[1] * info.dims[2] * info.dims[3];
+    const int64_t row_bytes = static_cast<int64_t>(info.n_bytes()) / n_rows;
+    const int64_t n_slab_rows = std::max<int64_t>(1, kSlabBytes / row_bytes);
+    for (int64_t row = 0; row < n_rows; row += n_slab_rows) {
+        on_progress(progress);
+        const int64_t n = std::min(n_slab_rows, n_rows - row);
+        const std::span<const std::byte> bytes = encoder.encode(tensor, row_bytes, row, n);
+        writer.write(bytes);
+        progress.n_done_bytes += bytes.size();
+    }
+}
+
+}  // namespace
+
 void write_model(const ConversionPlan& plan, const std::filesystem::path& target, int n_threads,
                  const ProgressCallback& on_progress) {
-    const std::vector<GgufTensorInfo> infos = plan.tensor_infos();
     ConvertProgress progress;
-    for (const GgufTensorInfo& info : infos) progress.n_total_bytes += info.n_bytes();
+    for (const PlannedTensor& tensor : plan.tensors)
+        progress.n_total_bytes += tensor.info().n_bytes();
 
-    GgufWriter writer(target, plan.metadata, infos);
     SlabEncoder encoder(n_threads);
-    for (size_t i = 0; i < infos.size(); ++i) {
-        const int64_t n_rows = infos[i].dims[1] * infos[i].dims[2] * infos[i].dims[3];
-        const int64_t row_bytes = static_cast<int64_t>(infos[i].n_bytes()) / n_rows;
-        const int64_t n_slab_rows = std::max<int64_t>(1, kSlabBytes / row_bytes);
-        for (int64_t row = 0; row < n_rows; row += n_slab_rows) {
-            on_progress(progress);
-            const int64_t n = std::min(n_slab_rows, n_rows - row);
-            const std::span<const std::byte> bytes =
-                encoder.encode(plan.tensors[i], row_bytes, row, n);
-            writer.write(bytes);
-            progress.n_done_bytes += bytes.size();
-        }
+    const std::vector<PlannedPart> parts = planned_parts(plan);
+    for (size_t i = 0; i < parts.size(); ++i) {
+        const std::span<const PlannedTensor> tensors =
+            std::span(plan.tensors).subspan(parts[i].first_tensor, parts[i].n_tensors);
+        std::vector<GgufTensorInfo> infos;
+        for (const PlannedTensor& tensor : tensors) infos.push_back(tensor.info());
+        GgufWriter writer(part_path(target, i, parts.size()), parts[i].metadata, std::move(infos));
+        for (const PlannedTensor& tensor : tensors)
+            write_tensor(tensor, encoder, writer, progress, on_progress);
+        on_progress(progress);
+        writer.finish();
     }
-    on_progress(progress);
-    writer.finish();
 }
 
 }  // namespace nemo

@@ -62,7 +62,7 @@ void plan_tensors(const ModelConfig& config, const OutputType& type, const std::
     const std::vector<TensorType> types = choose_types(config, specs, type);
     MisfitWarnings misfits;
     for (size_t i = 0; i < specs.size(); ++i) {
-        TensorSource tensor = checkpoint.bind(specs[i]);
+        WeightSourcePtr tensor = checkpoint.bind(specs[i]);
         misfits.add(specs[i], types[i]);
         plan.tensors.push_back({std::move(specs[i]), types[i].dtype, std::move(tensor)});
     }
@@ -173,10 +173,10 @@ std::string plan_table(const ConversionPlan& plan) {
     uint64_t n_target_bytes = 0;
     for (const PlannedTensor& tensor : plan.tensors) {
         const uint64_t n_bytes = tensor.info().n_bytes();
-        table += fmt::format(
-            "{:<28} {:<20} {:<8} {:<6} {:>14}\n", tensor.spec.name, dims_text(tensor.spec.dims),
-            safetensors_type_name(tensor.source.type()), dtype_info(tensor.dtype).name, n_bytes);
-        n_source_bytes += tensor.source.n_bytes();
+        table += fmt::format("{:<28} {:<20} {:<8} {:<6} {:>14}\n", tensor.spec.name,
+                             dims_text(tensor.spec.dims), tensor.source->type_name(),
+                             dtype_info(tensor.dtype).name, n_bytes);
+        n_source_bytes += tensor.source->n_bytes();
         n_target_bytes += n_bytes;
     }
     table += fmt::format("{} tensors, {} bytes -> {} bytes; file {} bytes\n", plan.tensors.size(),

@@ -9,6 +9,7 @@
 
 #include "convert/tensor_source.h"
 #include "convert/type_mix.h"
+#include "convert/weight_source.h"
 #include "core/gguf.h"
 #include "core/gguf_writer.h"
 #include "core/tensor.h"
@@ -24,7 +25,7 @@ namespace nemo {
 struct PlannedTensor {
     TensorSpec spec;
     DType dtype;  // in the file
-    TensorSource source;
+    WeightSourcePtr source;
 
     GgufTensorInfo info() const { return {spec.name, dtype, spec.dims, spec.n_dims}; }
 };
@@ -34,6 +35,7 @@ struct ConversionPlan {
     GgufMetadata metadata;
     std::vector<PlannedTensor> tensors;  // in file order
     std::vector<std::string> warnings;   // one line each
+    uint64_t max_part_bytes = 0;         // of each file the result is split into; 0: one file
 
     std::vector<GgufTensorInfo> tensor_infos() const;
 };
@@ -43,6 +45,23 @@ struct ConversionPlan {
 ConversionPlan make_plan(const std::filesystem::path& directory, const OutputType& type);
 // With this format for every matrix.
 ConversionPlan make_plan(const std::filesystem::path& directory, DType type);
+
+// One file of the result: tensors [first_tensor, first_tensor + n_tensors) of the plan, and the
+// keys of that file. The first file has all keys; with several files each says which of how many it
+// is.
+struct PlannedPart {
+    GgufMetadata metadata;
+    size_t first_tensor = 0;
+    size_t n_tensors = 0;
+};
+
+// At least one; every tensor is in one of them, in order. Throws Error{usage} if a single tensor
+// makes a file larger than max_part_bytes.
+std::vector<PlannedPart> planned_parts(const ConversionPlan& plan);
+
+// Where part `index` (from 0) of `n_parts` goes: `target` itself if it is the only one, otherwise
+// NAME-00001-of-00003.gguf beside it.
+std::filesystem::path part_path(const std::filesystem::path& target, size_t index, size_t n_parts);
 
 // A line per tensor: name, shape, source and target format, bytes; then the totals.
 std::string plan_table(const ConversionPlan& plan);

@@ -187,7 +187,7 @@ std::string CheckpointTensors::name_of(const TensorSpec& spec) const {
     return weights_.find(older) != nullptr ? older : prefix_ + name;
 }
 
-TensorSource CheckpointTensors::bind(const TensorSpec& spec) {
+WeightSourcePtr CheckpointTensors::bind(const TensorSpec& spec) {
     using Transform = TensorSource::Transform;
     const Transform transform =
         spec.role == TensorRole::ssm_a ? Transform::negative_exp : Transform::none;
@@ -197,7 +197,7 @@ TensorSource CheckpointTensors::bind(const TensorSpec& spec) {
     } else {
         parts.push_back(bind_part(name_of(spec), checkpoint_shape(spec)));
     }
-    return TensorSource(std::move(parts), transform, source_);
+    return std::make_shared<TensorSource>(std::move(parts), transform, source_);
 }
 
 // Native transformers stacks the experts of a layer in one tensor; the hub has one per expert.

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "convert/safetensors.h"
+#include "convert/weight_source.h"
 #include "models/inventory.h"
 
 #include <cstdint>
@@ -16,7 +17,7 @@
 
 namespace nemo {
 
-class TensorSource {
+class TensorSource final : public WeightSource {
 public:
     struct Part {
         SafetensorsView view;
@@ -32,14 +33,12 @@ public:
     TensorSource(std::vector<Part> parts, Transform transform, std::string source)
         : parts_(std::move(parts)), transform_(transform), source_(std::move(source)) {}
 
-    // `n` values from element `first` on, which must exist. Throws Error{bad_file} naming the
-    // checkpoint tensor and the element if a value is not finite.
-    void read(int64_t first, int64_t n, float* target) const;
-
-    // How the checkpoint stores it, and the name of the first (for most: the only) tensor.
-    SafetensorsType type() const { return parts_.front().view.type; }
-    const std::string& name() const { return parts_.front().view.name; }
-    uint64_t n_bytes() const;
+    const std::string& name() const override { return parts_.front().view.name; }
+    std::string_view type_name() const override {
+        return safetensors_type_name(parts_.front().view.type);
+    }
+    uint64_t n_bytes() const override;
+    void read(int64_t first, int64_t n, float* target) const override;
 
 private:
     void read_part(const Part& part, int64_t first, int64_t n, float* target) const;
@@ -57,7 +56,7 @@ public:
 
     // Throws Error{bad_file} with the checkpoint's tensor name if it is missing, has another shape
     // than the configuration asks for, or a dtype that cannot be read.
-    TensorSource bind(const TensorSpec& spec);
+    WeightSourcePtr bind(const TensorSpec& spec);
 
     // After everything was bound: tensors that nobody asked for and that are not known to be
     // dispensable. Throws Error{bad_file} if one is a bias: leaving it out would change the model.

@@ -198,7 +198,7 @@ struct Findings {
 struct TensorToCheck {
     const TensorView& tensor;
     const TensorView* scale;       // may be null
-    const TensorSource* original;  // may be null
+    const WeightSource* original;  // may be null
 };
 
 class TensorChecker {
@@ -303,7 +303,7 @@ public:
     }
 
     // nullptr if the checkpoint has no such tensor of that shape; a problem unless `optional`.
-    const TensorSource* find(const TensorView& tensor, bool optional, VerifyReport& report) const {
+    const WeightSource* find(const TensorView& tensor, bool optional, VerifyReport& report) const {
         const auto found = entries_.find(tensor.name);
         if (found == entries_.end()) {
             if (optional) return nullptr;
@@ -311,7 +311,7 @@ public:
                 fmt::format("tensor {} is not in the checkpoint", tensor.name));
             return nullptr;
         }
-        if (found->second.dims == tensor.dims) return &found->second.source;
+        if (found->second.dims == tensor.dims) return found->second.source.get();
         report.problems.push_back(fmt::format("tensor {} has dims {}, but the checkpoint has {}",
                                               tensor.name, dims_text(tensor.dims),
                                               dims_text(found->second.dims)));
@@ -328,7 +328,7 @@ public:
 private:
     struct Entry {
         std::array<int64_t, 4> dims;
-        TensorSource source;
+        WeightSourcePtr source;
     };
     SafetensorsSet weights_;
     std::map<std::string, Entry> entries_;
@@ -355,7 +355,7 @@ void check_tensors(const ModelFile& file, const Originals* originals, int n_thre
         n_total += static_cast<uint64_t>(tensor.n_bytes());
     TensorChecker checker(n_threads, on_progress, n_total);
     for (const TensorView& tensor : file.tensors()) {
-        const TensorSource* original =
+        const WeightSource* original =
             originals ? originals->find(tensor, is_companion(tensor.name, file), report) : nullptr;
         uint32_t checksum = 0;
         const Findings findings =

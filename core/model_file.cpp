@@ -291,6 +291,10 @@ std::optional<SplitName> parse_split_name(const std::string& path) {
 
 }  // namespace
 
+std::string split_file_name(const std::string& stem, int64_t number, int64_t count) {
+    return fmt::format("{}-{:05}-of-{:05}.gguf", stem, number, count);
+}
+
 void ModelFile::append_part(const std::filesystem::path& path) {
     MappedFile file = MappedFile::open(path);
     ByteReader reader(file.bytes(), file.path());
@@ -329,7 +333,7 @@ ModelFile ModelFile::open(const std::filesystem::path& path) {
         return model;
     }
     for (int64_t i = 1; i <= split->count; ++i)
-        model.append_part(fmt::format("{}-{:05}-of-{:05}.gguf", split->stem, i, split->count));
+        model.append_part(split_file_name(split->stem, i, split->count));
     const int64_t count = model.metadata_.get_integer("split.count", split->count);
     if (count != split->count)
         fail(ErrorCode::bad_file, "{}: key split.count is {}, but the file name says {}",

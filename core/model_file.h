@@ -14,6 +14,9 @@
 
 namespace nemo {
 
+// The name of a file of a split model, from 1: "STEM-00001-of-00003.gguf".
+std::string split_file_name(const std::string& stem, int64_t number, int64_t count);
+
 class ModelFile {
 public:
     // `path` may be any part of a split model (NAME-00001-of-00003.gguf); the others must lie

@@ -18,7 +18,7 @@ public:
         specs_ = tensor_inventory(config_from_hf(checkpoint.config, "config.json"));
     }
 
-    TensorSource source(const std::string& name) {
+    WeightSourcePtr source(const std::string& name) {
         const auto spec = std::ranges::find(specs_, name, &TensorSpec::name);
         REQUIRE_MESSAGE(spec != specs_.end(), name);
         return CheckpointTensors(weights_, "CHECKPOINT").bind(*spec);
@@ -28,7 +28,7 @@ public:
         REQUIRE_MESSAGE(spec != specs_.end(), name);
         std::vector<float> result(
             static_cast<size_t>(spec->dims[0] * spec->dims[1] * spec->dims[2]));
-        source(name).read(0, std::ssize(result), result.data());
+        source(name)->read(0, std::ssize(result), result.data());
         return result;
     }
     std::vector<std::string> unused() {
@@ -130,7 +130,7 @@ TEST_CASE("stacked and single experts give the same tensor, and reads may cross 
     CHECK(whole == b.values("blk.1.ffn_down_exps.weight"));
     // 32 * 32 elements per expert: this range starts in expert 0 and ends in expert 3.
     std::vector<float> part(2500);
-    a.source("blk.1.ffn_down_exps.weight").read(1000, 2500, part.data());
+    a.source("blk.1.ffn_down_exps.weight")->read(1000, 2500, part.data());
     CHECK(std::equal(part.begin(), part.end(), whole.begin() + 1000));
 }
 
