@@ -6,6 +6,7 @@
 #include <limits>
 #include <optional>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace nemo {
@@ -21,29 +22,19 @@ using Spellings = std::initializer_list<const char*>;
 // Typed access to the fields of one object. null counts as absent.
 class Fields {
 public:
-    Fields(const Json& object, const std::string& source) : object_(object), source_(source) {}
+    Fields(const Json& object, std::string source) : object_(object), source_(std::move(source)) {}
+
+    // What holds for one block: its own fields, and the model's where it has none.
+    Fields(const Json& block, std::string source, const Fields& model)
+        : object_(block), source_(std::move(source)), model_(&model) {}
 
     const std::string& source() const { return source_; }
 
     // The value under the first spelling that is present.
     const Json* find(Spellings spellings) const {
-        const Json* found = nullptr;
-        const char* found_key = nullptr;
-        for (const char* key : spellings) {
-            const Json* value = object_.find(key);
-            if (value == nullptr || value->is_null()) continue;
-            if (found != nullptr && !(*found == *value)) {
-                fail(ErrorCode::bad_file, "{}: {} is {}, but {} is {}", source_, found_key,
-                     to_json_text(*found), key, to_json_text(*value));
-            }
-            if (found == nullptr) {
-                found = value;
-                found_key = key;
-            }
-        }
-        return found;
+        const Json* own = find_own(spellings);
+        return own != nullptr || model_ == nullptr ? own : model_->find(spellings);
     }
-
     int64_t integer(Spellings spellings, std::optional<int64_t> fallback = {}) const {
         const Json* value = find(spellings);
         if (value == nullptr) {
@@ -80,38 +71,54 @@ public:
     }
 
 private:
+    const Json* find_own(Spellings spellings) const {
+        const Json* found = nullptr;
+        const char* found_key = nullptr;
+        for (const char* key : spellings) {
+            const Json* value = object_.find(key);
+            if (value == nullptr || value->is_null()) continue;
+            if (found != nullptr && !(*found == *value)) {
+                fail(ErrorCode::bad_file, "{}: {} is {}, but {} is {}", source_, found_key,
+                     to_json_text(*found), key, to_json_text(*value));
+            }
+            if (found == nullptr) {
+                found = value;
+                found_key = key;
+            }
+        }
+        return found;
+    }
+
     [[noreturn]] void missing(Spellings spellings) const {
         fail(ErrorCode::bad_file, "{}: {} is missing", source_, *spellings.begin());
     }
 
     const Json& object_;
-    const std::string& source_;
+    std::string source_;
+    const Fields* model_ = nullptr;
 };
 
 // ---------------------------------------------------------------- what is refused
 
-void check_architecture(const Json& config, const Fields& fields) {
-    if (config.find("block_configs") != nullptr) {
-        fail(ErrorCode::bad_file,
-             "{}: block_configs (Nemotron-H Puzzle, dimensions per layer) is not supported yet",
-             fields.source());
-    }
+void check_architecture(const Fields& fields) {
     constexpr std::string_view kSupported =
-        "supported: NemotronHForCausalLM (model_type nemotron_h)";
-    const Json* architectures = fields.find({"architectures"});
-    if (architectures != nullptr) {
+        "supported: NemotronHForCausalLM (model_type nemotron_h) and NemotronHPuzzleForCausalLM "
+        "(nemotron_h_puzzle)";
+    if (const Json* names = fields.find({"architectures"})) {
         const bool known =
-            architectures->is_array() &&
-            std::ranges::find(architectures->array(), Json("NemotronHForCausalLM")) !=
-                architectures->array().end();
+            names->is_array() && std::ranges::any_of(names->array(), [](const Json& name) {
+                return name == Json("NemotronHForCausalLM") ||
+                       name == Json("NemotronHPuzzleForCausalLM");
+            });
         if (!known) {
             fail(ErrorCode::bad_file, "{}: architectures is {}; {}", fields.source(),
-                 to_json_text(*architectures), kSupported);
+                 to_json_text(*names), kSupported);
         }
         return;
     }
     const Json* model_type = fields.find({"model_type"});
-    if (model_type == nullptr || !(*model_type == Json("nemotron_h"))) {
+    if (model_type == nullptr ||
+        !(*model_type == Json("nemotron_h") || *model_type == Json("nemotron_h_puzzle"))) {
         fail(ErrorCode::bad_file, "{}: model_type is {}; {}", fields.source(),
              model_type == nullptr ? "missing" : to_json_text(*model_type), kSupported);
     }
@@ -193,42 +200,98 @@ std::vector<LayerKind> kinds_from_pattern(const Json& value, const Fields& field
     return kinds;
 }
 
-std::vector<LayerKind> kinds_from_list(const Json& value, const Fields& fields) {
-    constexpr const char* kKey = "layers_block_type";
-    if (!value.is_array()) fields.wrong(kKey, value, "a list");
+LayerKind kind_from_name(const Json& value, const std::string& where) {
+    const std::string_view name = value.is_string() ? value.string() : std::string_view();
+    if (name == "mamba" || name == "mamba2" || name == "linear_attention" || name == "M")
+        return LayerKind::mamba2;
+    if (name == "attention" || name == "full_attention" || name == "*") return LayerKind::attention;
+    if (name == "mlp" || name == "-") return LayerKind::mlp;
+    if (name == "moe" || name == "E") return LayerKind::moe;
+    fail(ErrorCode::bad_file, "{} is {}, expected mamba, attention, mlp or moe", where,
+         to_json_text(value));
+}
+
+std::vector<LayerKind> kinds_from_list(const Json& value, const Fields& fields, const char* key) {
+    if (!value.is_array()) fields.wrong(key, value, "a list");
     std::vector<LayerKind> kinds;
-    for (const Json& entry : value.array()) {
-        const std::string_view name = entry.is_string() ? entry.string() : std::string_view();
-        if (name == "mamba" || name == "mamba2" || name == "linear_attention" || name == "M") {
-            kinds.push_back(LayerKind::mamba2);
-        } else if (name == "attention" || name == "full_attention" || name == "*") {
-            kinds.push_back(LayerKind::attention);
-        } else if (name == "mlp" || name == "-") {
-            kinds.push_back(LayerKind::mlp);
-        } else if (name == "moe" || name == "E") {
-            kinds.push_back(LayerKind::moe);
-        } else {
-            fail(ErrorCode::bad_file, "{}: {}[{}] is {}, expected mamba, attention, mlp or moe",
-                 fields.source(), kKey, kinds.size(), to_json_text(entry));
+    for (const Json& entry : value.array())
+        kinds.push_back(
+            kind_from_name(entry, fmt::format("{}: {}[{}]", fields.source(), key, kinds.size())));
+    return kinds;
+}
+
+// What may differ from block to block, beside the kind.
+bool may_vary(std::string_view key) {
+    constexpr std::string_view kKeys[] = {"block_type",
+                                          "n_routed_experts",
+                                          "num_experts_per_tok",
+                                          "moe_intermediate_size",
+                                          "moe_latent_size",
+                                          "moe_shared_expert_intermediate_size",
+                                          "n_shared_experts",
+                                          "intermediate_size",
+                                          "num_attention_heads",
+                                          "num_key_value_heads",
+                                          "head_dim",
+                                          "mamba_num_heads",
+                                          "mamba_head_dim",
+                                          "ssm_state_size",
+                                          "n_groups",
+                                          "conv_kernel"};
+    return std::ranges::find(kKeys, key) != std::end(kKeys);
+}
+
+// The fields of each entry of a list of block configurations (Puzzle), on top of the model's.
+// Nothing is ignored: a field that cannot vary must be null or what the model says.
+std::vector<Fields> block_fields(const Json& list, const char* key, const Fields& model) {
+    if (!list.is_array()) model.wrong(key, list, "a list");
+    std::vector<Fields> blocks;
+    for (const Json& block : list.array()) {
+        std::string where = fmt::format("{}: {}[{}]", model.source(), key, blocks.size());
+        if (!block.is_object())
+            fail(ErrorCode::bad_file, "{} is {}, expected an object", where, to_json_text(block));
+        for (const auto& [name, value] : block.object()) {
+            if (may_vary(name) || value.is_null()) continue;
+            const Json* of_model = model.find({name.c_str()});
+            if (of_model != nullptr && *of_model == value) continue;
+            fail(ErrorCode::bad_file, "{}: {} is {}; that it differs in a block is not supported",
+                 where, name, to_json_text(value));
         }
+        blocks.emplace_back(block, std::move(where), model);
+    }
+    return blocks;
+}
+
+std::vector<LayerKind> kinds_from_blocks(const std::vector<Fields>& blocks) {
+    std::vector<LayerKind> kinds;
+    for (const Fields& block : blocks) {
+        const Json* type = block.find({"block_type"});
+        kinds.push_back(kind_from_name(type != nullptr ? *type : Json(),
+                                       fmt::format("{}: block_type", block.source())));
     }
     return kinds;
 }
 
-std::vector<LayerKind> layer_kinds(const Fields& fields) {
-    const Json* pattern = fields.find({"hybrid_override_pattern"});
-    const Json* list = fields.find({"layers_block_type", "layer_types"});
-    if (pattern == nullptr && list == nullptr) {
-        fail(ErrorCode::bad_file, "{}: neither hybrid_override_pattern nor layers_block_type",
+// Up to three fields name the kinds; those that are present must agree.
+std::vector<LayerKind> layer_kinds(const Fields& fields, const std::vector<Fields>& blocks) {
+    std::vector<std::pair<const char*, std::vector<LayerKind>>> found;
+    if (!blocks.empty()) found.emplace_back("block_configs", kinds_from_blocks(blocks));
+    if (const Json* pattern = fields.find({"hybrid_override_pattern"}))
+        found.emplace_back("hybrid_override_pattern", kinds_from_pattern(*pattern, fields));
+    if (const Json* list = fields.find({"layers_block_type", "layer_types"}))
+        found.emplace_back("layers_block_type",
+                           kinds_from_list(*list, fields, "layers_block_type"));
+    if (found.empty()) {
+        fail(ErrorCode::bad_file,
+             "{}: none of hybrid_override_pattern, layers_block_type and block_configs",
              fields.source());
     }
-    const std::vector<LayerKind> kinds =
-        pattern != nullptr ? kinds_from_pattern(*pattern, fields) : kinds_from_list(*list, fields);
-    if (pattern != nullptr && list != nullptr && kinds != kinds_from_list(*list, fields)) {
-        fail(ErrorCode::bad_file, "{}: hybrid_override_pattern and layers_block_type disagree",
-             fields.source());
+    const auto& [key, kinds] = found.front();
+    for (const auto& [other_key, other] : found) {
+        if (other != kinds)
+            fail(ErrorCode::bad_file, "{}: {} and {} disagree", fields.source(), key, other_key);
     }
-    const int64_t n_layers = static_cast<int64_t>(kinds.size());
+    const int64_t n_layers = std::ssize(kinds);
     const int64_t n_declared = fields.integer({"num_hidden_layers"}, n_layers);
     if (n_declared != n_layers) {
         fail(ErrorCode::bad_file, "{}: num_hidden_layers is {}, but the layer pattern has {}",
@@ -275,36 +338,32 @@ MoeShape moe_shape(const Fields& fields) {
     return moe;
 }
 
-// The width of each of the n '-' blocks: one number for all, or a list.
-std::vector<int64_t> mlp_widths(const Fields& fields, size_t n) {
-    if (n == 0) return {};
+// The width of the i-th of n '-' blocks: one number for all, or a list.
+int64_t mlp_width(const Fields& fields, size_t i, size_t n) {
     constexpr const char* kKey = "intermediate_size";
     const Json* value = fields.find({kKey});
-    if (value == nullptr || !value->is_array()) {
-        return std::vector<int64_t>(n, fields.integer({kKey}));
-    }
-    std::vector<int64_t> widths;
-    for (const Json& entry : value->array()) widths.push_back(fields.integer_value(entry, kKey));
-    if (widths.size() == 1) widths.resize(n, widths[0]);
-    if (widths.size() != n) {
+    if (value == nullptr || !value->is_array()) return fields.integer({kKey});
+    const Json::Array& widths = value->array();
+    if (widths.size() != n && widths.size() != 1) {
         fail(ErrorCode::bad_file, "{}: {} has {} entries, but there are {} MLP blocks",
              fields.source(), kKey, widths.size(), n);
     }
-    return widths;
+    return fields.integer_value(widths[widths.size() == 1 ? 0 : i], kKey);
 }
 
-std::vector<LayerConfig> layer_configs(const Fields& fields) {
-    const std::vector<LayerKind> kinds = layer_kinds(fields);
-    const auto count = [&](LayerKind kind) {
-        return static_cast<size_t>(std::ranges::count(kinds, kind));
-    };
-    const std::vector<int64_t> widths = mlp_widths(fields, count(LayerKind::mlp));
+std::vector<LayerConfig> layer_configs(const Fields& model) {
+    std::vector<Fields> blocks;
+    if (const Json* list = model.find({"block_configs"}))
+        blocks = block_fields(*list, "block_configs", model);
+    const std::vector<LayerKind> kinds = layer_kinds(model, blocks);
+    const auto n_mlp = static_cast<size_t>(std::ranges::count(kinds, LayerKind::mlp));
     std::vector<LayerConfig> layers;
-    size_t n_mlp = 0;
-    for (const LayerKind kind : kinds) {
+    size_t i_mlp = 0;
+    for (size_t i = 0; i < kinds.size(); ++i) {
+        const Fields& fields = blocks.empty() ? model : blocks[i];
         LayerConfig layer;
-        layer.kind = kind;
-        switch (kind) {
+        layer.kind = kinds[i];
+        switch (layer.kind) {
             case LayerKind::mamba2:
                 layer.mamba2 = mamba2_shape(fields);
                 break;
@@ -312,7 +371,7 @@ std::vector<LayerConfig> layer_configs(const Fields& fields) {
                 layer.attention = attention_shape(fields);
                 break;
             case LayerKind::mlp:
-                layer.n_ff = widths[n_mlp++];
+                layer.n_ff = mlp_width(fields, i_mlp++, n_mlp);
                 break;
             case LayerKind::moe:
                 layer.moe = moe_shape(fields);
@@ -331,7 +390,7 @@ ModelConfig config_from_hf(const Json& root, const std::string& source) {
     const Json& config = wrapped != nullptr ? *wrapped : root;
     if (!config.is_object()) fail(ErrorCode::bad_file, "{}: not a JSON object", source);
     const Fields fields(config, source);
-    check_architecture(config, fields);
+    check_architecture(fields);
     check_unsupported(fields);
 
     ModelConfig result;

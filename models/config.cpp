@@ -66,6 +66,15 @@ public:
         in_range("the latent size", moe.n_latent, 0, kMaxDim);
     }
 
+    // Files have one key for all layers.
+    void same_weighting(const MoeShape& a, const MoeShape& b) const {
+        if (a.router.scale != b.router.scale || a.router.normalize != b.router.normalize)
+            fail(ErrorCode::bad_file,
+                 "{}: the routed scaling factor or norm_topk_prob differs between layers ({}, {} "
+                 "and {}, {}), which is not supported",
+                 source_, a.router.scale, a.router.normalize, b.router.scale, b.router.normalize);
+    }
+
 private:
     const std::string& source_;
 };
@@ -102,6 +111,7 @@ void check_config(const ModelConfig& config, const std::string& source) {
     if (!(config.rms_eps > 0.0f && config.rms_eps < 1.0f))
         fail(ErrorCode::bad_file, "{}: the norm epsilon is {}, but 0 < epsilon < 1 is needed",
              source, config.rms_eps);
+    const MoeShape* first_moe = nullptr;
     for (const LayerConfig& layer : config.layers) {
         switch (layer.kind) {
             case LayerKind::mamba2:
@@ -115,6 +125,8 @@ void check_config(const ModelConfig& config, const std::string& source) {
                 break;
             case LayerKind::moe:
                 check.moe(layer.moe);
+                if (first_moe == nullptr) first_moe = &layer.moe;
+                check.same_weighting(*first_moe, layer.moe);
                 break;
         }
     }

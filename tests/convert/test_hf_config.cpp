@@ -98,6 +98,38 @@ TEST_CASE("every spelling of a configuration means the same") {
     }
 }
 
+// Dimensions per layer: the block's, or else the model's.
+const char* const kPuzzle = R"({
+    "architectures": ["NemotronHPuzzleForCausalLM"], "model_type": "nemotron_h_puzzle",
+    "hidden_size": 32, "vocab_size": 264, "num_hidden_layers": null, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 16, "mamba_num_heads": 8, "mamba_head_dim": 12,
+    "ssm_state_size": 96, "n_groups": 2, "n_routed_experts": 8, "n_shared_experts": 1,
+    "moe_shared_expert_intermediate_size": 48, "moe_latent_size": 16, "routed_scaling_factor": 5.0,
+    "intermediate_size": [40, 56],
+    "layers_block_type": ["mamba", "moe", "mlp", "mamba", "attention", "moe", "mlp"],
+    "block_configs": [
+        {"block_type": "mamba"},
+        {"block_type": "moe", "moe_intermediate_size": 32, "num_experts_per_tok": 4},
+        {"block_type": "mlp"},
+        {"block_type": "mamba", "ssm_state_size": 128},
+        {"block_type": "attention", "num_key_value_heads": 1, "sliding_window": null},
+        {"block_type": "moe", "moe_intermediate_size": 64, "num_experts_per_tok": 2,
+         "n_routed_experts": 6, "moe_latent_size": null, "routed_scaling_factor": 5.0},
+        {"block_type": "mlp", "intermediate_size": 64}]})";
+
+TEST_CASE("block_configs give every layer dimensions of its own") {
+    const std::string expected =
+        "nemotron_h_moe V264 h32 ctx0 eps1e-05 tiedfalse mamba2(8,12,96,2,4) "
+        "moe(8,4,1,1,true,5,32,48,16) mlp(40) mamba2(8,12,128,2,4) attention(4,1,16) "
+        "moe(6,2,1,1,true,5,64,48,16) mlp(64)";
+    CHECK(described(read(kPuzzle)) == expected);
+    CHECK(described(read(kPuzzle, {{R"("architectures": ["NemotronHPuzzleForCausalLM"], )",
+                                    ""}})) == expected);
+    // An empty list says nothing.
+    CHECK(described(read(kDense, {{R"("expand": 2)", R"("block_configs": [])"}})) ==
+          described(read(kDense)));
+}
+
 TEST_CASE("absent and null fields take the family's defaults") {
     CHECK(read(kDense, {{R"("num_key_value_heads": 2)", R"("num_key_value_heads": null)"}})
               .layers[2]
@@ -128,7 +160,7 @@ TEST_CASE("configurations that nemo cannot run are refused by name") {
         {kDense,
          {{R"("architectures": ["NemotronHForCausalLM"], )", ""}, {"nemotron_h", "llama"}},
          "model_type is \"llama\""},
-        {kDense, {{R"("expand": 2)", R"("block_configs": [])"}}, "block_configs"},
+        {kDense, {{R"("expand": 2)", R"("block_configs": {})"}}, "block_configs is {}"},
         {kDense, {{R"("expand": 2)", R"("use_bias": true)"}}, "use_bias is true"},
         {kDense, {{R"("expand": 2)", R"("mamba_proj_bias": true)"}}, "mamba_proj_bias is true"},
         {kDense, {{R"("expand": 2)", R"("attention_bias": true)"}}, "attention_bias is true"},
@@ -147,7 +179,7 @@ TEST_CASE("configurations that nemo cannot run are refused by name") {
          "layers_block_type[1] is \"ssm\""},
         {kDense,
          {{R"("hybrid_override_pattern": "M-*-",)", ""}},
-         "neither hybrid_override_pattern"},
+         "none of hybrid_override_pattern"},
         {kDense,
          {{R"("expand": 2)", R"("layer_types": ["mlp", "mlp", "mlp", "mlp"])"}},
          "disagree"},
@@ -165,6 +197,26 @@ TEST_CASE("configurations that nemo cannot run are refused by name") {
         {kDense, {{"160", "[1, 2, 3]"}}, "intermediate_size has 3 entries, but there are 2"},
         {kDense, {{"160", "[1, \"2\"]"}}, "intermediate_size is \"2\""},
         {kDense, {{R"("n_groups": 2)", R"("n_groups": 3)"}}, "not a multiple of"},
+        {kPuzzle,
+         {{R"("moe_intermediate_size": 32, )", ""}},
+         "block_configs[1]: moe_intermediate_size is missing"},
+        {kPuzzle,
+         {{R"("sliding_window": null)", R"("sliding_window": 512)"}},
+         "block_configs[4]: sliding_window is 512; that it differs"},
+        {kPuzzle,
+         {{R"(null, "routed_scaling_factor": 5.0)", R"(null, "routed_scaling_factor": 2.0)"}},
+         "block_configs[5]: routed_scaling_factor is 2.0; that it differs"},
+        {kPuzzle,
+         {{R"("block_type": "mlp"})", R"("block_type": "ffn"})"}},
+         "block_configs[2]: block_type is \"ffn\", expected mamba"},
+        {kPuzzle, {{R"({"block_type": "mlp"})", "{}"}}, "block_configs[2]: block_type is null"},
+        {kPuzzle, {{R"({"block_type": "mlp"})", "1"}}, "block_configs[2] is 1, expected an object"},
+        {kPuzzle,
+         {{R"(["mamba", "moe")", R"(["moe", "moe")"}},
+         "block_configs and layers_block_type disagree"},
+        {kPuzzle,
+         {{R"("num_experts_per_tok": 4)", R"("num_experts_per_tok": "4")"}},
+         "block_configs[1]: num_experts_per_tok is \"4\""},
         {kMoe, {{R"("num_experts_per_tok": 3)", R"("num_experts_per_tok": 9)"}}, "experts is 9"},
         {kMoe, {{R"("n_routed_experts": 8, )", ""}}, "n_routed_experts is missing"},
         {kMoe, {{"false", "0"}}, "norm_topk_prob is 0, expected true or false"},

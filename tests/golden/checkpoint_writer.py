@@ -78,8 +78,8 @@ def write_safetensors(path, tensors):
 def config_json(spec):
     legacy = spec["legacy_names"]
     config = {
-        "architectures": ["NemotronHForCausalLM"],
-        "model_type": "nemotron_h",
+        "architectures": [f"NemotronH{'Puzzle' if spec['varying'] else ''}ForCausalLM"],
+        "model_type": "nemotron_h_puzzle" if spec["varying"] else "nemotron_h",
         "torch_dtype": "float32" if spec["storage"] == "F32" else "bfloat16",
         "vocab_size": N_VOCAB,
         "hidden_size": spec["h"],
@@ -122,8 +122,36 @@ def config_json(spec):
         })
     if spec["mtp"]:
         config["num_nextn_predict_layers"] = 1
-        config["mtp_layers_block_type"] = [BLOCK_NAMES[spec["blocks"]][kind] for kind in "*E"]
+        if spec["blocks"] == "pattern":
+            config["mtp_hybrid_override_pattern"] = "*E"
+        else:
+            config["mtp_layers_block_type"] = [BLOCK_NAMES[spec["blocks"]][kind] for kind in "*E"]
+    if spec["varying"]:
+        blocks = [block_config(spec, kind, i) for i, kind in enumerate(spec["kinds"])]
+        config["block_configs"] = blocks
+        config["mtp_block_configs"] = [block_config(spec, kind, "mtp") for kind in "*E"]
+        # As in published Puzzle models: these are told by the blocks alone.
+        del config["num_experts_per_tok"], config["moe_intermediate_size"]
     return config
+
+
+def layer_spec(spec, layer):
+    """The spec that a layer (its index, or "mtp") follows: the model's, with what varies."""
+    own = (spec["varying"] or {}).get(layer, {})
+    moe = spec["moe"] and {**spec["moe"], **{k: v for k, v in own.items() if k in spec["moe"]}}
+    return {**spec, **{k: v for k, v in own.items() if k in spec}, "moe": moe}
+
+
+def block_config(spec, kind, layer):
+    """An entry of block_configs or mtp_block_configs."""
+    own = layer_spec(spec, layer)
+    fields = {
+        "M": lambda: {"ssm_state_size": own["N"]},
+        "E": lambda: {"n_routed_experts": own["moe"]["ne"], "moe_latent_size": None,
+                      "num_experts_per_tok": own["moe"]["top_k"],
+                      "moe_intermediate_size": own["moe"]["mi"]},
+    }.get(kind, dict)()
+    return {"block_type": BLOCK_NAMES[spec["blocks"]][kind], **fields}
 
 
 def byte_alphabet():
@@ -177,7 +205,8 @@ def checkpoint_names(spec, weights):
     """Canonical weights -> {checkpoint name: float64 array}, in the spelling of the spec."""
     tensors = {}
     for name, value in weights.items():
-        full = name if name == "lm_head.weight" else spec["prefix"] + name
+        has_no_prefix = name == "lm_head.weight" or name.startswith("mtp.")
+        full = name if has_no_prefix else spec["prefix"] + name
         if ".experts." not in name:
             tensors[full] = value
         elif spec["stacked"]:
@@ -189,7 +218,7 @@ def checkpoint_names(spec, weights):
     return tensors
 
 
-def stored_tensors(spec, tensors, rng):
+def stored_tensors(spec, tensors):
     """{name: (dtype, bytes array)}; FP8 linears get weight_scale and input_scale beside them."""
     result = {}
     for name, value in tensors.items():
@@ -206,12 +235,6 @@ def stored_tensors(spec, tensors, rng):
             result[name.replace(".weight", ".input_scale")] = stored(np.full(shape, 0.01), "F32")
         else:
             result[name] = stored(value, "BF16")
-    if spec["mtp"]:
-        h = spec["h"]
-        for name, shape in {"layers.0.enorm.weight": [h], "layers.0.hnorm.weight": [h],
-                            "layers.0.eh_proj.weight": [h, 2 * h], "layers.1.norm.weight": [h],
-                            "layers.1.final_layernorm.weight": [h]}.items():
-            result[f"mtp.{name}"] = stored(rng.standard_normal(shape), "BF16")
     return result
 
 
@@ -221,9 +244,9 @@ def write_json(path, value):
         file.write("\n")
 
 
-def write_checkpoint(directory, spec, weights, rng):
+def write_checkpoint(directory, spec, weights):
     os.makedirs(directory, exist_ok=True)
-    tensors = stored_tensors(spec, checkpoint_names(spec, weights), rng)
+    tensors = stored_tensors(spec, checkpoint_names(spec, weights))
     if spec["n_shards"] == 1:
         write_safetensors(os.path.join(directory, "model.safetensors"), tensors)
     else:

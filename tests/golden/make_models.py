@@ -34,6 +34,7 @@ DEFAULTS = {
     "f32_scalars": True,
     "prefix": "backbone.", "blocks": "pattern", "stacked": False, "n_shards": 1, "tied": False,
     "mtp": False, "legacy_names": False, "mixer_size": 0.2, "K": 4,
+    "varying": None,  # {layer index or "mtp": what is different there}; a Puzzle model
 }
 
 MODELS = {
@@ -69,6 +70,20 @@ MODELS = {
     "one_group": {
         "seed": 4, "kinds": "M-M-", "h": 96, "H": 4, "P": 24, "N": 32, "G": 1, "ff": [64, 64],
         "tied": True, "K": 3, "mixer_size": 0.3,
+    },
+    "mtp": {
+        "seed": 13, "kinds": "ME*E", "h": 32, "H": 4, "P": 8, "N": 8, "G": 2, "n_heads": 2,
+        "n_kv": 1, "mtp": True, "mixer_size": 0.25,
+        "moe": {"ne": 4, "top_k": 2, "mi": 32, "shared": 32, "latent": None, "n_group": 1,
+                "topk_group": 1, "scale": 2.5},
+    },
+    "puzzle": {
+        "seed": 11, "kinds": "MEM*EE", "h": 64, "H": 4, "P": 8, "N": 96, "G": 2, "n_heads": 2,
+        "n_kv": 1, "blocks": "mamba", "prefix": "model.", "mtp": True,
+        "moe": {"ne": 8, "top_k": 2, "mi": 32, "shared": 32, "latent": 32, "n_group": 1,
+                "topk_group": 1, "scale": 1.5},
+        "varying": {1: {"top_k": 3, "mi": 64}, 2: {"N": 32}, 4: {"ne": 4, "top_k": 1},
+                    5: {"ne": 12, "mi": 96}, "mtp": {"top_k": 4, "mi": 64}},
     },
 }
 
@@ -137,9 +152,10 @@ def random_weights(rng, spec):
     weights = {"embeddings.weight": normal(rng, n_vocab, h, std=1.0)}
     widths = iter(spec["ff"])
     for i, kind in enumerate(spec["kinds"]):
+        own = checkpoint_writer.layer_spec(spec, i)
         mixer = {
-            "M": lambda: mamba_weights(rng, spec), "*": lambda: attention_weights(rng, spec),
-            "-": lambda: mlp_weights(rng, spec, next(widths)), "E": lambda: moe_weights(rng, spec),
+            "M": lambda: mamba_weights(rng, own), "*": lambda: attention_weights(rng, own),
+            "-": lambda: mlp_weights(rng, own, next(widths)), "E": lambda: moe_weights(rng, own),
         }[kind]()
         weights[f"layers.{i}.norm.weight"] = rng.uniform(0.7, 1.3, h)
         weights.update({f"layers.{i}.mixer.{name}": value for name, value in mixer.items()})
@@ -148,6 +164,22 @@ def random_weights(rng, spec):
     if not spec["tied"]:
         weights["lm_head.weight"] = normal(rng, n_vocab, h, std=2.0 * h**-0.5)
     return weights
+
+
+def mtp_weights(spec):
+    """The multi-token prediction head: the checkpoint carries it, the reference does not run it."""
+    rng = np.random.default_rng(spec["seed"] + 1)
+    own, h = checkpoint_writer.layer_spec(spec, "mtp"), spec["h"]
+    blocks = [{"enorm.weight": rng.uniform(0.7, 1.3, h), "hnorm.weight": rng.uniform(0.7, 1.3, h),
+               "eh_proj.weight": normal(rng, h, 2 * h, std=h**-0.5),
+               "norm.weight": rng.uniform(0.7, 1.3, h)},
+              {"norm.weight": rng.uniform(0.7, 1.3, h),
+               "final_layernorm.weight": rng.uniform(0.7, 1.3, h)}]
+    mixers = [attention_weights(rng, own), moe_weights(rng, own)]
+    for block, mixer in zip(blocks, mixers):
+        block.update({f"mixer.{name}": value for name, value in mixer.items()})
+    return {f"mtp.layers.{i}.{name}": value
+            for i, block in enumerate(blocks) for name, value in block.items()}
 
 
 LAST_MATRICES = {
@@ -247,7 +279,8 @@ def make(name):
     weights = random_weights(rng, spec)
     scale_mixers(rng, spec, config, weights)
     directory = os.path.join(MODELS_DIR, name)
-    checkpoint_writer.write_checkpoint(directory, spec, weights, rng)
+    stored = {**weights, **mtp_weights(spec)} if spec["mtp"] else weights
+    checkpoint_writer.write_checkpoint(directory, spec, stored)
     return directory, golden(directory, rng)
 
 

@@ -91,7 +91,10 @@ def read_checkpoint_tensors(directory):
 
 
 class Config:
-    """The parts of config.json that matter to the maths, under one spelling each."""
+    """The parts of config.json that matter to the maths, under one spelling each.
+
+    layers[i] is the configuration that layer i follows: self, unless block_configs say otherwise.
+    """
 
     def __init__(self, raw):
         def first(*names, default=None):
@@ -102,8 +105,19 @@ class Config:
                 raise KeyError(f"config.json has none of {names}")
             return default
 
-        blocks = first("hybrid_override_pattern", "layers_block_type", "layer_types")
-        self.kinds = list(blocks) if isinstance(blocks, str) else [KIND_OF_BLOCK[b] for b in blocks]
+        per_block = raw.get("block_configs")
+        if per_block:
+            self.kinds = [KIND_OF_BLOCK[block["block_type"]] for block in per_block]
+            # What holds for one layer: its own fields, and the model's where it has none.
+            shared = {key: value for key, value in raw.items()
+                      if key not in ("block_configs", "layers_block_type")}
+            self.layers = [Config({**shared, **block, "layer_types": [block["block_type"]]})
+                           for block in per_block]
+        else:
+            blocks = first("hybrid_override_pattern", "layers_block_type", "layer_types")
+            self.kinds = (list(blocks) if isinstance(blocks, str)
+                          else [KIND_OF_BLOCK[b] for b in blocks])
+            self.layers = [self] * len(self.kinds)
         self.h = first("hidden_size")
         self.V = first("vocab_size")
         self.n_heads = first("num_attention_heads", default=1)
@@ -168,12 +182,13 @@ class State:
     def __init__(self, config):
         self.conv, self.ssm, self.k, self.v = {}, {}, {}, {}
         for i, kind in enumerate(config.kinds):
+            layer = config.layers[i]
             if kind == "M":
-                self.conv[i] = np.zeros((config.cd, config.K - 1))
-                self.ssm[i] = np.zeros((config.H, config.P, config.N))
+                self.conv[i] = np.zeros((layer.cd, layer.K - 1))
+                self.ssm[i] = np.zeros((layer.H, layer.P, layer.N))
             elif kind == "*":
-                self.k[i] = np.zeros((0, config.n_kv_heads, config.hd))
-                self.v[i] = np.zeros((0, config.n_kv_heads, config.hd))
+                self.k[i] = np.zeros((0, layer.n_kv_heads, layer.hd))
+                self.v[i] = np.zeros((0, layer.n_kv_heads, layer.hd))
 
     def copy(self):
         other = object.__new__(State)
@@ -219,7 +234,7 @@ class Model:
         return self.w[f"layers.{i}.mixer.{name}"]
 
     def mamba(self, u, i, state):
-        c = self.config
+        c = self.config.layers[i]
         n_tokens = u.shape[0]
         projected = self.linear(u, self.mixer_weight(i, "in_proj.weight"))
         z, xbc, dt_raw = np.split(projected, [c.di, c.di + c.cd], axis=1)
@@ -244,7 +259,7 @@ class Model:
         return self.linear(normed, self.mixer_weight(i, "out_proj.weight"))
 
     def attention(self, u, i, state):
-        c = self.config
+        c = self.config.layers[i]
         n_tokens = u.shape[0]
         q, k, v = (self.linear(u, self.mixer_weight(i, f"{name}_proj.weight"))
                    .reshape(n_tokens, -1, c.hd) for name in "qkv")
@@ -270,7 +285,7 @@ class Model:
 
     def route(self, u, i):
         """u [h] -> (expert ids, weights) for one token, best first."""
-        c = self.config
+        c = self.config.layers[i]
         scores = sigmoid(self.mixer_weight(i, "gate.weight") @ u)
         choice = scores + self.mixer_weight(i, "gate.e_score_correction_bias")
         margins = []

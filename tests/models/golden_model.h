@@ -20,8 +20,9 @@
 namespace nemo {
 
 inline const std::vector<std::string>& golden_names() {
-    static const std::vector<std::string> names = {
-        "dense", "mixed_order", "moe", "moe_latent", "per_layer", "fp8", "one_group"};
+    static const std::vector<std::string> names = {"dense",      "mixed_order", "moe",
+                                                   "moe_latent", "per_layer",   "fp8",
+                                                   "one_group",  "mtp",         "puzzle"};
     return names;
 }
 

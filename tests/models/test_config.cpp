@@ -84,6 +84,89 @@ TEST_CASE("a configuration survives the file") {
     CHECK(read.layers[4].n_ff == 128);
 }
 
+// Two layers of every kind that differ in every dimension, with a layer without shared expert.
+ModelConfig varying_layers() {
+    ModelConfig config = every_kind();
+    std::vector<LayerConfig> others = config.layers;
+    others[0].mamba2 = {
+        .n_heads = 6, .head_dim = 10, .state_size = 96, .n_groups = 3, .conv_kernel = 3};
+    others[2].moe.router = {.n_experts = 12,
+                            .n_used = 3,
+                            .n_groups = 3,
+                            .n_groups_used = 2,
+                            .normalize = true,
+                            .scale = 2.5f};
+    others[2].moe.n_ff = 160;
+    others[2].moe.n_ff_shared = 0;
+    others[2].moe.n_latent = 0;
+    others[3].attention = {.n_heads = 6, .n_kv_heads = 3, .head_dim = 8};
+    others[4].n_ff = 64;
+    config.layers.insert(config.layers.end(), others.begin(), others.end());
+    return config;
+}
+
+std::string described(const LayerConfig& layer) {
+    const Mamba2Shape& m = layer.mamba2;
+    const AttentionShape& a = layer.attention;
+    const MoeShape& e = layer.moe;
+    switch (layer.kind) {
+        case LayerKind::mamba2:
+            return fmt::format("mamba2 {} {} {} {} {}", m.n_heads, m.head_dim, m.state_size,
+                               m.n_groups, m.conv_kernel);
+        case LayerKind::attention:
+            return fmt::format("attention {} {} {}", a.n_heads, a.n_kv_heads, a.head_dim);
+        case LayerKind::mlp:
+            return fmt::format("mlp {}", layer.n_ff);
+        case LayerKind::moe:
+            return fmt::format("moe {} {} {} {} {} {} {}", e.router.n_experts, e.router.n_used,
+                               e.router.n_groups, e.router.n_groups_used, e.n_ff, e.n_ff_shared,
+                               e.n_latent);
+    }
+    return "?";
+}
+
+TEST_CASE("dimensions that vary from layer to layer survive the file, as arrays") {
+    const TempFolder folder;
+    const ModelConfig config = varying_layers();
+    const ModelFile file = file_of(folder, config, [](GgufMetadata&) {});
+    const ModelConfig read = config_from_gguf(file);
+    REQUIRE(read.layers.size() == 10);
+    for (size_t i = 0; i < 10; ++i) CHECK(described(read.layers[i]) == described(config.layers[i]));
+
+    const auto numbers = [&](const char* key) {
+        return file.metadata().get_integers(std::string("nemotron_h_moe.") + key);
+    };
+    using Numbers = std::vector<int64_t>;
+    CHECK(numbers("expert_count") == Numbers{0, 0, 8, 0, 0, 0, 0, 12, 0, 0});
+    CHECK(numbers("expert_used_count") == Numbers{0, 0, 2, 0, 0, 0, 0, 3, 0, 0});
+    CHECK(numbers("expert_feed_forward_length") == Numbers{0, 0, 64, 0, 0, 0, 0, 160, 0, 0});
+    CHECK(numbers("expert_shared_count") == Numbers{0, 0, 1, 0, 0, 0, 0, 0, 0, 0});
+    CHECK(numbers("ssm.state_size") == Numbers{16, 16, 0, 0, 0, 96, 16, 0, 0, 0});
+    // llama.cpp takes the head size from the first entry.
+    CHECK(numbers("attention.head_count") == Numbers{4, 4, 4, 4, 4, 4, 4, 4, 6, 4});
+}
+
+TEST_CASE("dimensions on which all layers agree are one number, as llama.cpp wants it") {
+    GgufMetadata metadata;
+    add_config_metadata(every_kind(), metadata);
+    for (const char* key :
+         {"expert_count", "expert_used_count", "expert_feed_forward_length", "expert_shared_count",
+          "expert_shared_feed_forward_length", "expert_group_count", "expert_group_used_count",
+          "moe_latent_size", "ssm.conv_kernel", "ssm.inner_size", "ssm.state_size",
+          "ssm.time_step_rank", "ssm.group_count", "attention.head_count", "attention.key_length",
+          "attention.value_length"}) {
+        CAPTURE(key);
+        CHECK(metadata.find(std::string("nemotron_h_moe.") + key)->type == GgufType::u32);
+    }
+}
+
+TEST_CASE("layers that weigh their experts differently are refused: files cannot say it") {
+    ModelConfig config = varying_layers();
+    config.layers[7].moe.router.scale = 1.0f;
+    CHECK_THROWS_WITH_AS(check_config(config, "m"),
+                         doctest::Contains("scaling factor or norm_topk_prob differs"), Error);
+}
+
 TEST_CASE("llama.cpp's spellings are read: u32 arrays, scalars, a prediction block at the end") {
     const TempFolder folder;
     const ModelConfig config = every_kind();
