@@ -38,7 +38,8 @@ std::string varying_dimensions(const ModelConfig& config) {
     check("Mamba state size", LayerKind::mamba2, [](Layer l) { return l.mamba2.state_size; });
     check("Mamba groups", LayerKind::mamba2, [](Layer l) { return l.mamba2.n_groups; });
     check("convolution width", LayerKind::mamba2, [](Layer l) { return l.mamba2.conv_kernel; });
-    check("attention head size", LayerKind::attention, [](Layer l) { return l.attention.head_dim; });
+    check("attention head size", LayerKind::attention,
+          [](Layer l) { return l.attention.head_dim; });
     check("number of experts", LayerKind::moe, [](Layer l) { return l.moe.router.n_experts; });
     check("expert groups", LayerKind::moe, [](Layer l) { return l.moe.router.n_groups; });
     check("used expert groups", LayerKind::moe, [](Layer l) { return l.moe.router.n_groups_used; });

@@ -1,10 +1,12 @@
 #include "convert/plan.h"
 
 #include "convert/hf_config.h"
+#include "convert/llama_cpp.h"
 #include "core/error.h"
 #include "core/tokenizer_data.h"
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 #include <map>
 #include <tuple>
@@ -149,6 +151,7 @@ ConversionPlan make_plan(const std::filesystem::path& directory, const OutputTyp
     ConversionPlan plan;
     plan.weights = SafetensorsSet::open(directory);
     plan_tensors(config, type, directory.string(), plan);
+    std::ranges::move(llama_cpp_limits(config), std::back_inserter(plan.warnings));
 
     TokenizerData tokenizer = tokenizer_from_hf(directory);
     fit_vocabulary(tokenizer, config.n_vocab, directory.string());
