@@ -1,385 +1,51 @@
 #include "convert/hf_config.h"
 
+#include "convert/hf_fields.h"
 #include "core/error.h"
 
 #include <algorithm>
-#include <limits>
-#include <optional>
-#include <string_view>
-#include <utility>
-#include <vector>
 
 namespace nemo {
 
 namespace {
 
-constexpr int64_t kMaxInteger = std::numeric_limits<int32_t>::max();
-// softplus of any trained projection stays far below this.
-constexpr double kNoTimeStepLimit = 1e10;
-
-using Spellings = std::initializer_list<const char*>;
-
-// Typed access to the fields of one object. null counts as absent.
-class Fields {
-public:
-    Fields(const Json& object, std::string source) : object_(object), source_(std::move(source)) {}
-
-    // What holds for one block: its own fields, and the model's where it has none.
-    Fields(const Json& block, std::string source, const Fields& model)
-        : object_(block), source_(std::move(source)), model_(&model) {}
-
-    const std::string& source() const { return source_; }
-
-    // The value under the first spelling that is present.
-    const Json* find(Spellings spellings) const {
-        const Json* own = find_own(spellings);
-        return own != nullptr || model_ == nullptr ? own : model_->find(spellings);
-    }
-    int64_t integer(Spellings spellings, std::optional<int64_t> fallback = {}) const {
-        const Json* value = find(spellings);
-        if (value == nullptr) {
-            if (!fallback) missing(spellings);
-            return *fallback;
-        }
-        return integer_value(*value, *spellings.begin());
-    }
-
-    int64_t integer_value(const Json& value, const char* key) const {
-        if (!value.is_integer() || value.integer() < 0 || value.integer() > kMaxInteger) {
-            wrong(key, value, "an integer from 0 to 2147483647");
-        }
-        return value.integer();
-    }
-
-    double real(Spellings spellings, double fallback) const {
-        const Json* value = find(spellings);
-        if (value == nullptr) return fallback;
-        if (!value->is_number()) wrong(*spellings.begin(), *value, "a number");
-        return value->number();
-    }
-
-    bool flag(Spellings spellings, bool fallback) const {
-        const Json* value = find(spellings);
-        if (value == nullptr) return fallback;
-        if (!value->is_bool()) wrong(*spellings.begin(), *value, "true or false");
-        return value->boolean();
-    }
-
-    [[noreturn]] void wrong(const char* key, const Json& value, const char* wanted) const {
-        fail(ErrorCode::bad_file, "{}: {} is {}, expected {}", source_, key, to_json_text(value),
-             wanted);
-    }
-
-private:
-    const Json* find_own(Spellings spellings) const {
-        const Json* found = nullptr;
-        const char* found_key = nullptr;
-        for (const char* key : spellings) {
-            const Json* value = object_.find(key);
-            if (value == nullptr || value->is_null()) continue;
-            if (found != nullptr && !(*found == *value)) {
-                fail(ErrorCode::bad_file, "{}: {} is {}, but {} is {}", source_, found_key,
-                     to_json_text(*found), key, to_json_text(*value));
-            }
-            if (found == nullptr) {
-                found = value;
-                found_key = key;
-            }
-        }
-        return found;
-    }
-
-    [[noreturn]] void missing(Spellings spellings) const {
-        fail(ErrorCode::bad_file, "{}: {} is missing", source_, *spellings.begin());
-    }
-
-    const Json& object_;
-    std::string source_;
-    const Fields* model_ = nullptr;
+struct HfArchitecture {
+    const char* name;
+    const char* model_type;
+    void (*read)(const HfFields& fields, ModelConfig& config);
 };
 
-// ---------------------------------------------------------------- what is refused
+constexpr HfArchitecture kArchitectures[] = {
+    {"NemotronHForCausalLM", "nemotron_h", read_hf_nemotron_h},
+    {"NemotronHPuzzleForCausalLM", "nemotron_h_puzzle", read_hf_nemotron_h},
+};
 
-void check_architecture(const Fields& fields) {
-    constexpr std::string_view kSupported =
-        "supported: NemotronHForCausalLM (model_type nemotron_h) and NemotronHPuzzleForCausalLM "
-        "(nemotron_h_puzzle)";
-    if (const Json* names = fields.find({"architectures"})) {
-        const bool known =
-            names->is_array() && std::ranges::any_of(names->array(), [](const Json& name) {
-                return name == Json("NemotronHForCausalLM") ||
-                       name == Json("NemotronHPuzzleForCausalLM");
-            });
-        if (!known) {
-            fail(ErrorCode::bad_file, "{}: architectures is {}; {}", fields.source(),
-                 to_json_text(*names), kSupported);
-        }
-        return;
+std::string supported_names() {
+    std::string names;
+    for (const HfArchitecture& architecture : kArchitectures) {
+        names += fmt::format("{}{} (model_type {})", names.empty() ? "" : ", ", architecture.name,
+                             architecture.model_type);
     }
+    return names;
+}
+
+const HfArchitecture& find_architecture(const HfFields& fields) {
+    const Json* names = fields.find({"architectures"});
     const Json* model_type = fields.find({"model_type"});
-    if (model_type == nullptr ||
-        !(*model_type == Json("nemotron_h") || *model_type == Json("nemotron_h_puzzle"))) {
-        fail(ErrorCode::bad_file, "{}: model_type is {}; {}", fields.source(),
-             model_type == nullptr ? "missing" : to_json_text(*model_type), kSupported);
+    for (const HfArchitecture& architecture : kArchitectures) {
+        const bool matches =
+            names != nullptr
+                ? names->is_array() && std::ranges::find(names->array(), Json(architecture.name)) !=
+                                           names->array().end()
+                : model_type != nullptr && *model_type == Json(architecture.model_type);
+        if (matches) return architecture;
     }
-}
-
-// The value of one end of time_step_limit: a number, or one of the ways to write infinity.
-std::optional<double> limit_value(const Json& value) {
-    if (value.is_number()) return value.number();
-    const Json* wrapped = value.find("__float__");
-    const Json& text = wrapped != nullptr ? *wrapped : value;
-    if (text == Json("Infinity") || text == Json("inf")) {
-        return std::numeric_limits<double>::infinity();
+    if (names != nullptr) {
+        fail(ErrorCode::bad_file, "{}: architectures is {}; supported: {}", fields.source(),
+             to_json_text(*names), supported_names());
     }
-    return std::nullopt;
-}
-
-// Neither llama.cpp's file format nor our kernels clamp the time step.
-void check_time_step_limit(const Fields& fields) {
-    const Json* value = fields.find({"time_step_limit", "mamba_dt_limit"});
-    if (value == nullptr) return;
-    const bool is_pair = value->is_array() && value->array().size() == 2;
-    const std::optional<double> low = is_pair ? limit_value(value->array()[0]) : std::nullopt;
-    const std::optional<double> high = is_pair ? limit_value(value->array()[1]) : std::nullopt;
-    if (!low || !high) fields.wrong("time_step_limit", *value, "two numbers");
-    if (!(*low <= 0.0 && *high >= kNoTimeStepLimit)) {
-        fail(ErrorCode::bad_file,
-             "{}: time_step_limit is {}; only [0, Infinity] (no limit) is supported",
-             fields.source(), to_json_text(*value));
-    }
-}
-
-void check_unsupported(const Fields& fields) {
-    for (const char* key : {"use_bias", "mamba_proj_bias", "attention_bias", "mlp_bias"}) {
-        if (fields.flag({key}, false)) {
-            fail(ErrorCode::bad_file, "{}: {} is true; biases of linear layers are not supported",
-                 fields.source(), key);
-        }
-    }
-    if (!fields.flag({"use_conv_bias", "mamba_conv_bias"}, true)) {
-        fail(ErrorCode::bad_file, "{}: use_conv_bias is false, which is not supported",
-             fields.source());
-    }
-    const std::pair<const char*, const char*> activations[] = {{"mamba_hidden_act", "silu"},
-                                                               {"mlp_hidden_act", "relu2"}};
-    for (const auto& [key, wanted] : activations) {
-        const Json* value = fields.find({key});
-        if (value != nullptr && !(*value == Json(wanted))) {
-            fail(ErrorCode::bad_file, "{}: {} is {}; only \"{}\" is supported", fields.source(),
-                 key, to_json_text(*value), wanted);
-        }
-    }
-    check_time_step_limit(fields);
-}
-
-// ---------------------------------------------------------------- layers
-
-std::vector<LayerKind> kinds_from_pattern(const Json& value, const Fields& fields) {
-    constexpr const char* kKey = "hybrid_override_pattern";
-    if (!value.is_string()) fields.wrong(kKey, value, "a string");
-    std::vector<LayerKind> kinds;
-    for (const char c : value.string()) {
-        switch (c) {
-            case 'M':
-                kinds.push_back(LayerKind::mamba2);
-                break;
-            case '*':
-                kinds.push_back(LayerKind::attention);
-                break;
-            case '-':
-                kinds.push_back(LayerKind::mlp);
-                break;
-            case 'E':
-                kinds.push_back(LayerKind::moe);
-                break;
-            default:
-                fields.wrong(kKey, value, "the characters M, *, - and E");
-        }
-    }
-    return kinds;
-}
-
-LayerKind kind_from_name(const Json& value, const std::string& where) {
-    const std::string_view name = value.is_string() ? value.string() : std::string_view();
-    if (name == "mamba" || name == "mamba2" || name == "linear_attention" || name == "M")
-        return LayerKind::mamba2;
-    if (name == "attention" || name == "full_attention" || name == "*") return LayerKind::attention;
-    if (name == "mlp" || name == "-") return LayerKind::mlp;
-    if (name == "moe" || name == "E") return LayerKind::moe;
-    fail(ErrorCode::bad_file, "{} is {}, expected mamba, attention, mlp or moe", where,
-         to_json_text(value));
-}
-
-std::vector<LayerKind> kinds_from_list(const Json& value, const Fields& fields, const char* key) {
-    if (!value.is_array()) fields.wrong(key, value, "a list");
-    std::vector<LayerKind> kinds;
-    for (const Json& entry : value.array())
-        kinds.push_back(
-            kind_from_name(entry, fmt::format("{}: {}[{}]", fields.source(), key, kinds.size())));
-    return kinds;
-}
-
-// What may differ from block to block, beside the kind.
-bool may_vary(std::string_view key) {
-    constexpr std::string_view kKeys[] = {"block_type",
-                                          "n_routed_experts",
-                                          "num_experts_per_tok",
-                                          "moe_intermediate_size",
-                                          "moe_latent_size",
-                                          "moe_shared_expert_intermediate_size",
-                                          "n_shared_experts",
-                                          "intermediate_size",
-                                          "num_attention_heads",
-                                          "num_key_value_heads",
-                                          "head_dim",
-                                          "mamba_num_heads",
-                                          "mamba_head_dim",
-                                          "ssm_state_size",
-                                          "n_groups",
-                                          "conv_kernel"};
-    return std::ranges::find(kKeys, key) != std::end(kKeys);
-}
-
-// The fields of each entry of a list of block configurations (Puzzle), on top of the model's.
-// Nothing is ignored: a field that cannot vary must be null or what the model says.
-std::vector<Fields> block_fields(const Json& list, const char* key, const Fields& model) {
-    if (!list.is_array()) model.wrong(key, list, "a list");
-    std::vector<Fields> blocks;
-    for (const Json& block : list.array()) {
-        std::string where = fmt::format("{}: {}[{}]", model.source(), key, blocks.size());
-        if (!block.is_object())
-            fail(ErrorCode::bad_file, "{} is {}, expected an object", where, to_json_text(block));
-        for (const auto& [name, value] : block.object()) {
-            if (may_vary(name) || value.is_null()) continue;
-            const Json* of_model = model.find({name.c_str()});
-            if (of_model != nullptr && *of_model == value) continue;
-            fail(ErrorCode::bad_file, "{}: {} is {}; that it differs in a block is not supported",
-                 where, name, to_json_text(value));
-        }
-        blocks.emplace_back(block, std::move(where), model);
-    }
-    return blocks;
-}
-
-std::vector<LayerKind> kinds_from_blocks(const std::vector<Fields>& blocks) {
-    std::vector<LayerKind> kinds;
-    for (const Fields& block : blocks) {
-        const Json* type = block.find({"block_type"});
-        kinds.push_back(kind_from_name(type != nullptr ? *type : Json(),
-                                       fmt::format("{}: block_type", block.source())));
-    }
-    return kinds;
-}
-
-// Up to three fields name the kinds; those that are present must agree.
-std::vector<LayerKind> layer_kinds(const Fields& fields, const std::vector<Fields>& blocks) {
-    std::vector<std::pair<const char*, std::vector<LayerKind>>> found;
-    if (!blocks.empty()) found.emplace_back("block_configs", kinds_from_blocks(blocks));
-    if (const Json* pattern = fields.find({"hybrid_override_pattern"}))
-        found.emplace_back("hybrid_override_pattern", kinds_from_pattern(*pattern, fields));
-    if (const Json* list = fields.find({"layers_block_type", "layer_types"}))
-        found.emplace_back("layers_block_type",
-                           kinds_from_list(*list, fields, "layers_block_type"));
-    if (found.empty()) {
-        fail(ErrorCode::bad_file,
-             "{}: none of hybrid_override_pattern, layers_block_type and block_configs",
-             fields.source());
-    }
-    const auto& [key, kinds] = found.front();
-    for (const auto& [other_key, other] : found) {
-        if (other != kinds)
-            fail(ErrorCode::bad_file, "{}: {} and {} disagree", fields.source(), key, other_key);
-    }
-    const int64_t n_layers = std::ssize(kinds);
-    const int64_t n_declared = fields.integer({"num_hidden_layers"}, n_layers);
-    if (n_declared != n_layers) {
-        fail(ErrorCode::bad_file, "{}: num_hidden_layers is {}, but the layer pattern has {}",
-             fields.source(), n_declared, n_layers);
-    }
-    return kinds;
-}
-
-Mamba2Shape mamba2_shape(const Fields& fields) {
-    return {
-        .n_heads = fields.integer({"mamba_num_heads"}),
-        .head_dim = fields.integer({"mamba_head_dim"}),
-        .state_size =
-            fields.integer({"ssm_state_size", "mamba_d_state", "ssm_states_size"}, int64_t{128}),
-        .n_groups = fields.integer({"n_groups", "mamba_n_groups"}, int64_t{8}),
-        .conv_kernel = fields.integer({"conv_kernel", "mamba_d_conv"}, int64_t{4}),
-    };
-}
-
-AttentionShape attention_shape(const Fields& fields) {
-    const int64_t n_heads = fields.integer({"num_attention_heads"});
-    return {
-        .n_heads = n_heads,
-        .n_kv_heads = fields.integer({"num_key_value_heads"}, n_heads),
-        // hidden_size / heads would be wrong for most of the family.
-        .head_dim = fields.integer({"head_dim", "attention_head_dim"}, int64_t{128}),
-    };
-}
-
-MoeShape moe_shape(const Fields& fields) {
-    MoeShape moe;
-    moe.router.n_experts = fields.integer({"n_routed_experts"});
-    moe.router.n_used = fields.integer({"num_experts_per_tok"});
-    moe.router.n_groups = fields.integer({"n_group"}, int64_t{1});
-    moe.router.n_groups_used = fields.integer({"topk_group"}, int64_t{1});
-    moe.router.normalize = fields.flag({"norm_topk_prob"}, true);
-    moe.router.scale = static_cast<float>(fields.real({"routed_scaling_factor"}, 1.0));
-    moe.n_ff = fields.integer({"moe_intermediate_size"});
-    moe.n_latent = fields.integer({"moe_latent_size"}, int64_t{0});
-    const int64_t n_shared = fields.integer({"n_shared_experts"}, int64_t{1});
-    if (n_shared > 0) {
-        moe.n_ff_shared = n_shared * fields.integer({"moe_shared_expert_intermediate_size"});
-    }
-    return moe;
-}
-
-// The width of the i-th of n '-' blocks: one number for all, or a list.
-int64_t mlp_width(const Fields& fields, size_t i, size_t n) {
-    constexpr const char* kKey = "intermediate_size";
-    const Json* value = fields.find({kKey});
-    if (value == nullptr || !value->is_array()) return fields.integer({kKey});
-    const Json::Array& widths = value->array();
-    if (widths.size() != n && widths.size() != 1) {
-        fail(ErrorCode::bad_file, "{}: {} has {} entries, but there are {} MLP blocks",
-             fields.source(), kKey, widths.size(), n);
-    }
-    return fields.integer_value(widths[widths.size() == 1 ? 0 : i], kKey);
-}
-
-std::vector<LayerConfig> layer_configs(const Fields& model) {
-    std::vector<Fields> blocks;
-    if (const Json* list = model.find({"block_configs"}))
-        blocks = block_fields(*list, "block_configs", model);
-    const std::vector<LayerKind> kinds = layer_kinds(model, blocks);
-    const auto n_mlp = static_cast<size_t>(std::ranges::count(kinds, LayerKind::mlp));
-    std::vector<LayerConfig> layers;
-    size_t i_mlp = 0;
-    for (size_t i = 0; i < kinds.size(); ++i) {
-        const Fields& fields = blocks.empty() ? model : blocks[i];
-        LayerConfig layer;
-        layer.kind = kinds[i];
-        switch (layer.kind) {
-            case LayerKind::mamba2:
-                layer.mamba2 = mamba2_shape(fields);
-                break;
-            case LayerKind::attention:
-                layer.attention = attention_shape(fields);
-                break;
-            case LayerKind::mlp:
-                layer.n_ff = mlp_width(fields, i_mlp++, n_mlp);
-                break;
-            case LayerKind::moe:
-                layer.moe = moe_shape(fields);
-                break;
-        }
-        layers.push_back(layer);
-    }
-    return layers;
+    fail(ErrorCode::bad_file, "{}: model_type is {}; supported: {}", fields.source(),
+         model_type == nullptr ? "missing" : to_json_text(*model_type), supported_names());
 }
 
 }  // namespace
@@ -389,19 +55,15 @@ ModelConfig config_from_hf(const Json& root, const std::string& source) {
     const Json* wrapped = root.find("llm_config");
     const Json& config = wrapped != nullptr ? *wrapped : root;
     if (!config.is_object()) fail(ErrorCode::bad_file, "{}: not a JSON object", source);
-    const Fields fields(config, source);
-    check_architecture(fields);
-    check_unsupported(fields);
+    const HfFields fields(config, source);
+    const HfArchitecture& architecture = find_architecture(fields);
 
     ModelConfig result;
     result.n_vocab = fields.integer({"vocab_size"});
     result.n_embd = fields.integer({"hidden_size"});
     result.n_context = fields.integer({"max_position_embeddings"}, int64_t{0});
-    result.rms_eps =
-        static_cast<float>(fields.real({"layer_norm_epsilon", "rms_norm_eps", "norm_eps"}, 1e-5));
     result.tied_embeddings = fields.flag({"tie_word_embeddings"}, false);
-    result.layers = layer_configs(fields);
-    result.architecture = result.has_moe() ? "nemotron_h_moe" : "nemotron_h";
+    architecture.read(fields, result);
     check_config(result, source);
     return result;
 }

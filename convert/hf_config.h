@@ -1,6 +1,6 @@
-// Reads a Hugging Face config.json of the Nemotron-H family into a ModelConfig.
+// Reads a Hugging Face config.json into a ModelConfig.
 //
-// The family's configurations come in several spellings (the hub's, native transformers', older
+// Configurations come in several spellings (the hub's, native transformers', older
 // remote code's); all are accepted, and two spellings of one field that disagree are refused. What
 // the model code cannot do (biases, other activations, a clamp on the time step, per-layer block
 // configurations) is refused here, by name, rather than ignored.

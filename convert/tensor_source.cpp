@@ -11,63 +11,6 @@ namespace nemo {
 
 namespace {
 
-// The last part of a tensor's checkpoint name; layers' tensors follow "layers.{i}.".
-const char* local_name(TensorRole role) {
-    switch (role) {
-        case TensorRole::token_embedding:
-            return "embeddings.weight";
-        case TensorRole::output:
-            return "lm_head.weight";
-        case TensorRole::norm:
-            return "norm.weight";
-        case TensorRole::ssm_in:
-            return "mixer.in_proj.weight";
-        case TensorRole::ssm_conv_weight:
-            return "mixer.conv1d.weight";
-        case TensorRole::ssm_conv_bias:
-            return "mixer.conv1d.bias";
-        case TensorRole::ssm_dt_bias:
-            return "mixer.dt_bias";
-        case TensorRole::ssm_a:
-            return "mixer.A_log";
-        case TensorRole::ssm_d:
-            return "mixer.D";
-        case TensorRole::ssm_norm:
-            return "mixer.norm.weight";
-        case TensorRole::ssm_out:
-            return "mixer.out_proj.weight";
-        case TensorRole::attn_q:
-            return "mixer.q_proj.weight";
-        case TensorRole::attn_k:
-            return "mixer.k_proj.weight";
-        case TensorRole::attn_v:
-            return "mixer.v_proj.weight";
-        case TensorRole::attn_output:
-            return "mixer.o_proj.weight";
-        case TensorRole::ffn_up:
-            return "mixer.up_proj.weight";
-        case TensorRole::ffn_down:
-            return "mixer.down_proj.weight";
-        case TensorRole::router:
-            return "mixer.gate.weight";
-        case TensorRole::router_bias:
-            return "mixer.gate.e_score_correction_bias";
-        case TensorRole::experts_up:
-            return "up_proj";
-        case TensorRole::experts_down:
-            return "down_proj";
-        case TensorRole::shared_up:
-            return "mixer.shared_experts.up_proj.weight";
-        case TensorRole::shared_down:
-            return "mixer.shared_experts.down_proj.weight";
-        case TensorRole::latent_down:
-            return "mixer.fc1_latent_proj.weight";
-        case TensorRole::latent_up:
-            return "mixer.fc2_latent_proj.weight";
-    }
-    return "?";
-}
-
 // The shape in the checkpoint, slowest dimension first.
 std::vector<int64_t> checkpoint_shape(const TensorSpec& spec) {
     switch (spec.role) {
@@ -162,31 +105,6 @@ uint64_t TensorSource::n_bytes() const {
     return n;
 }
 
-CheckpointTensors::CheckpointTensors(const SafetensorsSet& weights, std::string source)
-    : weights_(weights), source_(std::move(source)), prefix_("backbone.") {
-    for (const std::string wrapper : {"", "language_model."}) {
-        for (const char* inner : {"backbone.", "model."}) {
-            const std::string prefix = wrapper + inner;
-            if (weights.find(prefix + "embeddings.weight") == nullptr &&
-                weights.find(prefix + "embedding.weight") == nullptr) {
-                continue;
-            }
-            prefix_ = prefix;
-            head_prefix_ = wrapper;
-            return;
-        }
-    }
-}
-
-std::string CheckpointTensors::name_of(const TensorSpec& spec) const {
-    const char* name = local_name(spec.role);
-    if (spec.role == TensorRole::output) return head_prefix_ + name;
-    if (spec.layer >= 0) return fmt::format("{}layers.{}.{}", prefix_, spec.layer, name);
-    if (spec.role == TensorRole::norm) return prefix_ + "norm_f.weight";
-    const std::string older = prefix_ + "embedding.weight";
-    return weights_.find(older) != nullptr ? older : prefix_ + name;
-}
-
 WeightSourcePtr CheckpointTensors::bind(const TensorSpec& spec) {
     using Transform = TensorSource::Transform;
     const Transform transform =
@@ -195,15 +113,14 @@ WeightSourcePtr CheckpointTensors::bind(const TensorSpec& spec) {
     if (spec.role == TensorRole::experts_up || spec.role == TensorRole::experts_down) {
         parts = bind_experts(spec);
     } else {
-        parts.push_back(bind_part(name_of(spec), checkpoint_shape(spec)));
+        parts.push_back(bind_part(names_.of(spec), checkpoint_shape(spec)));
     }
     return std::make_shared<TensorSource>(std::move(parts), transform, source_);
 }
 
 // Native transformers stacks the experts of a layer in one tensor; the hub has one per expert.
 std::vector<TensorSource::Part> CheckpointTensors::bind_experts(const TensorSpec& spec) {
-    const std::string base = fmt::format("{}layers.{}.mixer.experts.", prefix_, spec.layer);
-    const std::string stacked = base + local_name(spec.role);
+    const std::string stacked = names_.of(spec);
     std::vector<TensorSource::Part> parts;
     if (weights_.find(stacked) != nullptr) {
         parts.push_back(bind_part(stacked, checkpoint_shape(spec)));
@@ -211,8 +128,7 @@ std::vector<TensorSource::Part> CheckpointTensors::bind_experts(const TensorSpec
     }
     const std::vector<int64_t> shape = {spec.dims[1], spec.dims[0]};
     for (int64_t expert = 0; expert < spec.dims[2]; ++expert) {
-        const std::string name = fmt::format("{}{}.{}.weight", base, expert, local_name(spec.role));
-        parts.push_back(bind_part(name, shape));
+        parts.push_back(bind_part(names_.of_expert(spec, expert), shape));
     }
     return parts;
 }
@@ -265,10 +181,11 @@ std::vector<std::string> CheckpointTensors::unused_tensors() const {
     std::vector<std::string> names;
     for (const SafetensorsFile& file : weights_.files()) {
         for (const SafetensorsView& view : file.tensors()) {
-            // A tied model may still store its head.
-            const bool is_head = view.name == head_prefix_ + "lm_head.weight";
-            if (used_.contains(view.name) || is_head || is_dispensable(view.name)) continue;
-            if (view.name.starts_with(prefix_) && view.name.ends_with(".bias")) {
+            if (used_.contains(view.name) || view.name == names_.head() ||
+                is_dispensable(view.name)) {
+                continue;
+            }
+            if (names_.is_inside(view.name) && view.name.ends_with(".bias")) {
                 fail(ErrorCode::bad_file, "{}: tensor {}: a bias here is not supported", source_,
                      view.name);
             }

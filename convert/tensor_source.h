@@ -6,6 +6,7 @@
 // without rotary positions any order within a head gives the same attention.
 #pragma once
 
+#include "convert/checkpoint_names.h"
 #include "convert/safetensors.h"
 #include "convert/weight_source.h"
 #include "models/inventory.h"
@@ -48,11 +49,12 @@ private:
     std::string source_;
 };
 
-// The tensors of a checkpoint under the names that Nemotron-H checkpoints use.
+// The tensors of a checkpoint.
 class CheckpointTensors {
 public:
     // `source` names the checkpoint in errors. `weights` must outlive this object.
-    CheckpointTensors(const SafetensorsSet& weights, std::string source);
+    CheckpointTensors(const SafetensorsSet& weights, std::string source)
+        : weights_(weights), source_(std::move(source)), names_(weights) {}
 
     // Throws Error{bad_file} with the checkpoint's tensor name if it is missing, has another shape
     // than the configuration asks for, or a dtype that cannot be read.
@@ -63,15 +65,13 @@ public:
     std::vector<std::string> unused_tensors() const;
 
 private:
-    std::string name_of(const TensorSpec& spec) const;
     TensorSource::Part bind_part(const std::string& name, const std::vector<int64_t>& shape);
     std::vector<TensorSource::Part> bind_experts(const TensorSpec& spec);
     float fp8_scale(const SafetensorsView& view);
 
     const SafetensorsSet& weights_;
     std::string source_;
-    std::string prefix_;       // of the layers: "backbone."
-    std::string head_prefix_;  // of lm_head: ""
+    CheckpointNames names_;
     std::unordered_set<std::string> used_;
 };
 

@@ -70,7 +70,7 @@ public:
     TypeChooser(const ModelConfig& config, const OutputType& type)
         : config_(config),
           type_(type),
-          n_layers_(std::ssize(config.layers)),
+          n_layers_(config.n_blocks()),
           n_values_(config.n_layers(LayerKind::attention)) {}
 
     DType choose(const TensorSpec& spec) {

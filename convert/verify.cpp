@@ -69,14 +69,14 @@ bool is_behind_layers(std::string_view name, const ModelConfig& config) {
     if (!name.starts_with(kPrefix)) return false;
     int64_t block = 0;
     std::from_chars(name.data() + kPrefix.size(), name.data() + name.size(), block);
-    return block >= std::ssize(config.layers);
+    return block >= config.n_blocks();
 }
 
 // Other converters store Q, K and V as the rows of one tensor.
 std::string fused_name(const TensorSpec& spec) {
     const bool is_part = spec.role == TensorRole::attn_q || spec.role == TensorRole::attn_k ||
                          spec.role == TensorRole::attn_v;
-    return is_part ? fmt::format("blk.{}.attn_qkv.weight", spec.layer) : "";
+    return is_part ? fmt::format("blk.{}.attn_qkv.weight", spec.block) : "";
 }
 
 void check_directory(const ModelFile& file, const ModelConfig& config, VerifyReport& report) {

@@ -108,9 +108,9 @@ void check_config(const ModelConfig& config, const std::string& source) {
     check.in_range("the vocabulary size", config.n_vocab, 1, kMaxDim);
     check.in_range("the hidden size", config.n_embd, 1, kMaxDim);
     check.in_range("the number of layers", std::ssize(config.layers), 1, kMaxLayers);
-    if (!(config.rms_eps > 0.0f && config.rms_eps < 1.0f))
+    if (!(config.norm_eps > 0.0f && config.norm_eps < 1.0f))
         fail(ErrorCode::bad_file, "{}: the norm epsilon is {}, but 0 < epsilon < 1 is needed",
-             source, config.rms_eps);
+             source, config.norm_eps);
     const MoeShape* first_moe = nullptr;
     for (const LayerConfig& layer : config.layers) {
         switch (layer.kind) {

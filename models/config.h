@@ -8,6 +8,7 @@
 #include "kernels/backend.h"
 
 #include <cstdint>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -23,7 +24,7 @@ struct MoeShape {
     int64_t n_latent = 0;     // experts work in this many dimensions, 0: on the hidden state itself
 };
 
-// Only the part that belongs to `kind` is meaningful.
+// Each: norm, mixer, residual. Only the part that belongs to `kind` is meaningful.
 struct LayerConfig {
     LayerKind kind = LayerKind::mlp;
     Mamba2Shape mamba2;
@@ -33,14 +34,19 @@ struct LayerConfig {
 };
 
 struct ModelConfig {
-    std::string architecture;  // "nemotron_h" or "nemotron_h_moe"
+    std::string architecture;  // as GGUF names it: "nemotron_h", "nemotron_h_moe"
     std::string name;
     int64_t n_vocab = 0;
     int64_t n_embd = 0;
     int64_t n_context = 0;  // trained context length, a hint only: there are no positions
-    float rms_eps = 1e-5f;
+    float norm_eps = 1e-5f;
     bool tied_embeddings = false;  // the head is the embedding table
     std::vector<LayerConfig> layers;
+    // The file numbers blocks, blk.0, blk.1, ...: a block of a plain Transformer is two layers
+    // here.
+    int64_t layers_per_block = 1;
+
+    int64_t n_blocks() const { return std::ssize(layers) / layers_per_block; }
 
     // The largest value over all layers, 0 if there is none.
     bool has_moe() const;
@@ -51,9 +57,9 @@ struct ModelConfig {
 // two disagree (heads not a multiple of groups, ...).
 void check_config(const ModelConfig& config, const std::string& source);
 
-// Reads the keys of architectures nemotron_h and nemotron_h_moe, and looks at the tensors for what
-// the keys leave open: vocabulary size, tied head, and whether a feed-forward layer of a MoE model
-// is dense. Multi-token-prediction blocks are left out of `layers`.
+// Reads the architecture's keys, and looks at the tensors for what they leave open: vocabulary
+// size, tied head, and whether a feed-forward layer of a MoE model is dense. Multi-token-prediction
+// blocks are left out of `layers`.
 ModelConfig config_from_gguf(const ModelFile& file);
 
 // Adds `general.architecture` and the architecture's keys.

@@ -6,107 +6,122 @@ namespace nemo {
 
 namespace {
 
+int block_of(const ModelConfig& config, size_t layer) {
+    return static_cast<int>(static_cast<int64_t>(layer) / config.layers_per_block);
+}
+
 class InventoryBuilder {
 public:
     explicit InventoryBuilder(const ModelConfig& config) : config_(config) {}
 
     std::vector<TensorSpec> build() {
-        add(TensorRole::token_embedding, -1, "token_embd.weight",
-            {config_.n_embd, config_.n_vocab});
-        for (size_t i = 0; i < config_.layers.size(); ++i)
-            add_layer(static_cast<int>(i), config_.layers[i]);
-        add_f32(TensorRole::norm, -1, "output_norm.weight", {config_.n_embd});
+        add(TensorRole::token_embedding, "token_embd.weight", {config_.n_embd, config_.n_vocab});
+        for (size_t i = 0; i < config_.layers.size(); ++i) add_layer(i);
+        layer_ = block_ = -1;
+        prefix_.clear();
+        add_f32(TensorRole::norm, "output_norm.weight", {config_.n_embd});
         if (!config_.tied_embeddings)
-            add(TensorRole::output, -1, "output.weight", {config_.n_embd, config_.n_vocab});
+            add(TensorRole::output, "output.weight", {config_.n_embd, config_.n_vocab});
         return std::move(specs_);
     }
 
 private:
     using Dims = std::initializer_list<int64_t>;
 
-    void add(TensorRole role, int layer, std::string name, Dims dims, bool always_f32 = false) {
-        TensorSpec spec = {
-            role, layer, std::move(name), {1, 1, 1, 1}, static_cast<int>(dims.size()), always_f32};
+    void add(TensorRole role, const std::string& name, Dims dims, bool always_f32 = false) {
+        TensorSpec spec = {role,           layer_,       block_,
+                           prefix_ + name, {1, 1, 1, 1}, static_cast<int>(dims.size()),
+                           always_f32};
         size_t i = 0;
         for (const int64_t dim : dims) spec.dims[i++] = dim;
         specs_.push_back(std::move(spec));
     }
 
-    void add_f32(TensorRole role, int layer, std::string name, Dims dims) {
-        add(role, layer, std::move(name), dims, true);
+    void add_f32(TensorRole role, const std::string& name, Dims dims) {
+        add(role, name, dims, true);
     }
 
-    void add_layer(int i, const LayerConfig& layer) {
-        const auto name = [i](const char* suffix) { return fmt::format("blk.{}.{}", i, suffix); };
-        add_f32(TensorRole::norm, i, name("attn_norm.weight"), {config_.n_embd});
+    void add_layer(size_t i) {
+        const LayerConfig& layer = config_.layers[i];
+        layer_ = static_cast<int>(i);
+        block_ = block_of(config_, i);
+        prefix_.clear();
+        add_f32(TensorRole::norm, norm_name(config_, i) + ".weight", {config_.n_embd});
+        prefix_ = block_prefix(config_, i);
         switch (layer.kind) {
             case LayerKind::mamba2:
-                add_mamba2(i, layer.mamba2, name);
+                add_mamba2(layer.mamba2);
                 return;
             case LayerKind::attention:
-                add_attention(i, layer.attention, name);
+                add_attention(layer.attention);
                 return;
             case LayerKind::mlp:
-                add(TensorRole::ffn_up, i, name("ffn_up.weight"), {config_.n_embd, layer.n_ff});
-                add(TensorRole::ffn_down, i, name("ffn_down.weight"), {layer.n_ff, config_.n_embd});
+                add(TensorRole::ffn_up, "ffn_up.weight", {config_.n_embd, layer.n_ff});
+                add(TensorRole::ffn_down, "ffn_down.weight", {layer.n_ff, config_.n_embd});
                 return;
             case LayerKind::moe:
-                add_moe(i, layer.moe, name);
+                add_moe(layer.moe);
                 return;
         }
     }
 
-    template <class Name>
-    void add_mamba2(int i, const Mamba2Shape& shape, const Name& name) {
+    void add_mamba2(const Mamba2Shape& shape) {
         const int64_t n_heads = shape.n_heads;
-        add(TensorRole::ssm_in, i, name("ssm_in.weight"), {config_.n_embd, shape.in_proj_dim()});
-        add_f32(TensorRole::ssm_conv_weight, i, name("ssm_conv1d.weight"),
+        add(TensorRole::ssm_in, "ssm_in.weight", {config_.n_embd, shape.in_proj_dim()});
+        add_f32(TensorRole::ssm_conv_weight, "ssm_conv1d.weight",
                 {shape.conv_kernel, shape.conv_dim()});
-        add_f32(TensorRole::ssm_conv_bias, i, name("ssm_conv1d.bias"), {shape.conv_dim()});
-        add_f32(TensorRole::ssm_dt_bias, i, name("ssm_dt.bias"), {n_heads});
-        add_f32(TensorRole::ssm_a, i, name("ssm_a"), {1, n_heads});
-        add_f32(TensorRole::ssm_d, i, name("ssm_d"), {1, n_heads});
-        add_f32(TensorRole::ssm_norm, i, name("ssm_norm.weight"),
+        add_f32(TensorRole::ssm_conv_bias, "ssm_conv1d.bias", {shape.conv_dim()});
+        add_f32(TensorRole::ssm_dt_bias, "ssm_dt.bias", {n_heads});
+        add_f32(TensorRole::ssm_a, "ssm_a", {1, n_heads});
+        add_f32(TensorRole::ssm_d, "ssm_d", {1, n_heads});
+        add_f32(TensorRole::ssm_norm, "ssm_norm.weight",
                 {shape.d_inner() / shape.n_groups, shape.n_groups});
-        add(TensorRole::ssm_out, i, name("ssm_out.weight"), {shape.d_inner(), config_.n_embd});
+        add(TensorRole::ssm_out, "ssm_out.weight", {shape.d_inner(), config_.n_embd});
     }
 
-    template <class Name>
-    void add_attention(int i, const AttentionShape& shape, const Name& name) {
-        add(TensorRole::attn_q, i, name("attn_q.weight"), {config_.n_embd, shape.q_dim()});
-        add(TensorRole::attn_k, i, name("attn_k.weight"), {config_.n_embd, shape.kv_dim()});
-        add(TensorRole::attn_v, i, name("attn_v.weight"), {config_.n_embd, shape.kv_dim()});
-        add(TensorRole::attn_output, i, name("attn_output.weight"),
-            {shape.q_dim(), config_.n_embd});
+    void add_attention(const AttentionShape& shape) {
+        add(TensorRole::attn_q, "attn_q.weight", {config_.n_embd, shape.q_dim()});
+        add(TensorRole::attn_k, "attn_k.weight", {config_.n_embd, shape.kv_dim()});
+        add(TensorRole::attn_v, "attn_v.weight", {config_.n_embd, shape.kv_dim()});
+        add(TensorRole::attn_output, "attn_output.weight", {shape.q_dim(), config_.n_embd});
     }
 
-    template <class Name>
-    void add_moe(int i, const MoeShape& moe, const Name& name) {
+    void add_moe(const MoeShape& moe) {
         const int64_t n_experts = moe.router.n_experts;
         const int64_t n_in = moe.n_latent > 0 ? moe.n_latent : config_.n_embd;
-        add_f32(TensorRole::router, i, name("ffn_gate_inp.weight"), {config_.n_embd, n_experts});
-        add_f32(TensorRole::router_bias, i, name("exp_probs_b.bias"), {n_experts});
+        add_f32(TensorRole::router, "ffn_gate_inp.weight", {config_.n_embd, n_experts});
+        add_f32(TensorRole::router_bias, "exp_probs_b.bias", {n_experts});
         if (moe.n_latent > 0) {
-            add(TensorRole::latent_down, i, name("ffn_latent_down.weight"),
-                {config_.n_embd, moe.n_latent});
-            add(TensorRole::latent_up, i, name("ffn_latent_up.weight"),
-                {moe.n_latent, config_.n_embd});
+            add(TensorRole::latent_down, "ffn_latent_down.weight", {config_.n_embd, moe.n_latent});
+            add(TensorRole::latent_up, "ffn_latent_up.weight", {moe.n_latent, config_.n_embd});
         }
-        add(TensorRole::experts_up, i, name("ffn_up_exps.weight"), {n_in, moe.n_ff, n_experts});
-        add(TensorRole::experts_down, i, name("ffn_down_exps.weight"), {moe.n_ff, n_in, n_experts});
+        add(TensorRole::experts_up, "ffn_up_exps.weight", {n_in, moe.n_ff, n_experts});
+        add(TensorRole::experts_down, "ffn_down_exps.weight", {moe.n_ff, n_in, n_experts});
         if (moe.n_ff_shared > 0) {
-            add(TensorRole::shared_up, i, name("ffn_up_shexp.weight"),
-                {config_.n_embd, moe.n_ff_shared});
-            add(TensorRole::shared_down, i, name("ffn_down_shexp.weight"),
+            add(TensorRole::shared_up, "ffn_up_shexp.weight", {config_.n_embd, moe.n_ff_shared});
+            add(TensorRole::shared_down, "ffn_down_shexp.weight",
                 {moe.n_ff_shared, config_.n_embd});
         }
     }
 
     const ModelConfig& config_;
     std::vector<TensorSpec> specs_;
+    // Of the tensors that are added now.
+    int layer_ = -1;
+    int block_ = -1;
+    std::string prefix_;
 };
 
 }  // namespace
+
+std::string block_prefix(const ModelConfig& config, size_t layer) {
+    return fmt::format("blk.{}.", block_of(config, layer));
+}
+
+std::string norm_name(const ModelConfig& config, size_t layer) {
+    const bool first = static_cast<int64_t>(layer) % config.layers_per_block == 0;
+    return block_prefix(config, layer) + (first ? "attn_norm" : "ffn_norm");
+}
 
 std::vector<TensorSpec> tensor_inventory(const ModelConfig& config) {
     return InventoryBuilder(config).build();

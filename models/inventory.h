@@ -42,7 +42,8 @@ enum class TensorRole {
 
 struct TensorSpec {
     TensorRole role;
-    int layer;                    // -1: outside the layers
+    int layer;                    // of ModelConfig::layers, -1: outside of them
+    int block;                    // N in blk.N.*, -1 too
     std::string name;             // GGUF name
     std::array<int64_t, 4> dims;  // GGUF order, unused dims 1
     int n_dims;
@@ -50,6 +51,11 @@ struct TensorSpec {
     // llama.cpp requires it and they are small.
     bool always_f32;
 };
+
+// What the names of a layer's tensors start with, "blk.3.", and its norm, "blk.3.attn_norm". The
+// first layer of a block has the attn_norm, whatever its kind, a second one the ffn_norm.
+std::string block_prefix(const ModelConfig& config, size_t layer);
+std::string norm_name(const ModelConfig& config, size_t layer);
 
 // In file order: embeddings, layers, final norm, head (absent when tied).
 std::vector<TensorSpec> tensor_inventory(const ModelConfig& config);

@@ -30,7 +30,7 @@ void mamba2_layer(const LayerInput& in, const Mamba2Shape& shape, const Mamba2We
                          .state = ssm_state,
                          .y = y,
                          .n_tokens = in.n_tokens});
-    in.backend.gated_group_norm(y, z, stride, weights.norm, in.rms_eps, in.n_tokens, d_inner,
+    in.backend.gated_group_norm(y, z, stride, weights.norm, in.norm_eps, in.n_tokens, d_inner,
                                 shape.n_groups);
     in.backend.matmul(weights.out_proj, y, in.n_tokens, in.x, Epilogue::add);
 }

@@ -56,7 +56,7 @@ struct LayerInput {
     float* x;          // [T, E] residual stream, updated
     int64_t n_tokens;  // T
     int64_t position;  // of the first token
-    float rms_eps;
+    float norm_eps;
 };
 
 // conv_state: [K-1, conv_dim]; ssm_state: [H, N, P]; both updated.

@@ -22,8 +22,7 @@ Model::Model(std::shared_ptr<const ModelFile> file, Backend& backend)
     token_embedding_ = binder.take("token_embd.weight");
     output_norm_ = binder.take("output_norm.weight");
     output_ = config_.tied_embeddings ? token_embedding_ : binder.take("output.weight");
-    for (size_t i = 0; i < config_.layers.size(); ++i)
-        layers_.push_back(binder.take_layer(static_cast<int>(i), config_.layers[i]));
+    for (size_t i = 0; i < config_.layers.size(); ++i) layers_.push_back(binder.take_layer(i));
 }
 
 void Model::run_layer(size_t layer, const LayerInput& in, SequenceState& state) const {
@@ -52,7 +51,7 @@ void Model::forward(std::span<const int32_t> tokens, SequenceState& state, Works
     float* h = work.get(Scratch::normed, n_tokens * n_embd);  // [T, E]
     backend_.embed(token_embedding_, tokens, x);
     for (size_t i = 0; i < layers_.size(); ++i) {
-        backend_.rms_norm(x, layers_[i].norm, config_.rms_eps, n_tokens, n_embd, h);
+        backend_.rms_norm(x, layers_[i].norm, config_.norm_eps, n_tokens, n_embd, h);
         run_layer(i,
                   {.backend = backend_,
                    .work = work,
@@ -60,12 +59,12 @@ void Model::forward(std::span<const int32_t> tokens, SequenceState& state, Works
                    .x = x,
                    .n_tokens = n_tokens,
                    .position = state.position(),
-                   .rms_eps = config_.rms_eps},
+                   .norm_eps = config_.norm_eps},
                   state);
     }
     if (n_logits > 0) {
         const float* last = x + (n_tokens - n_logits) * n_embd;
-        backend_.rms_norm(last, output_norm_, config_.rms_eps, n_logits, n_embd, h);
+        backend_.rms_norm(last, output_norm_, config_.norm_eps, n_logits, n_embd, h);
         backend_.matmul(output_, h, n_logits, logits, Epilogue::store);
     }
     backend_.sync();

@@ -5,7 +5,7 @@
 namespace nemo {
 
 WeightBinder::WeightBinder(const ModelFile& file, const ModelConfig& config, Backend& backend)
-    : file_(file), backend_(backend) {
+    : file_(file), config_(config), backend_(backend) {
     for (TensorSpec& spec : tensor_inventory(config)) {
         std::string name = spec.name;
         specs_.emplace(std::move(name), std::move(spec));
@@ -32,8 +32,8 @@ const TensorView* WeightBinder::find_scale(const TensorView& tensor) const {
     return scale;
 }
 
-Weight WeightBinder::take_in_layer(int layer, const char* suffix) {
-    return take(fmt::format("blk.{}.{}", layer, suffix));
+Weight WeightBinder::take_in_layer(size_t layer, const char* suffix) {
+    return take(block_prefix(config_, layer) + suffix);
 }
 
 Weight WeightBinder::take_optional_bias(const std::string& name, int64_t n) {
@@ -45,18 +45,18 @@ Weight WeightBinder::take_optional_bias(const std::string& name, int64_t n) {
     return backend_.upload(*tensor);
 }
 
-Linear WeightBinder::take_linear(int layer, const char* stem) {
-    const std::string name = fmt::format("blk.{}.{}", layer, stem);
+Linear WeightBinder::take_linear(size_t layer, const char* stem) {
+    const std::string name = block_prefix(config_, layer) + stem;
     Linear linear;
     linear.weight = take(name + ".weight");
     linear.bias = take_optional_bias(name + ".bias", linear.weight.n_out());
     return linear;
 }
 
-AttentionWeights WeightBinder::take_attention(int layer, const AttentionShape& shape) {
+AttentionWeights WeightBinder::take_attention(size_t layer, const AttentionShape& shape) {
     AttentionWeights weights;
     weights.output = take_linear(layer, "attn_output");
-    const std::string fused_name = fmt::format("blk.{}.attn_qkv.weight", layer);
+    const std::string fused_name = block_prefix(config_, layer) + "attn_qkv.weight";
     const TensorView* fused = file_.find(fused_name);
     if (fused == nullptr) {
         weights.q = take_linear(layer, "attn_q");
@@ -82,7 +82,7 @@ AttentionWeights WeightBinder::take_attention(int layer, const AttentionShape& s
     return weights;
 }
 
-MoeWeights WeightBinder::take_moe(int layer, const MoeShape& shape) {
+MoeWeights WeightBinder::take_moe(size_t layer, const MoeShape& shape) {
     MoeWeights weights;
     weights.router = take_in_layer(layer, "ffn_gate_inp.weight");
     weights.router_bias = take_in_layer(layer, "exp_probs_b.bias");
@@ -99,9 +99,10 @@ MoeWeights WeightBinder::take_moe(int layer, const MoeShape& shape) {
     return weights;
 }
 
-LayerWeights WeightBinder::take_layer(int layer, const LayerConfig& config) {
+LayerWeights WeightBinder::take_layer(size_t layer) {
+    const LayerConfig& config = config_.layers[layer];
     LayerWeights weights;
-    weights.norm = take_in_layer(layer, "attn_norm.weight");
+    weights.norm = take(norm_name(config_, layer) + ".weight");
     switch (config.kind) {
         case LayerKind::mamba2:
             weights.mixer = Mamba2Weights{

@@ -12,6 +12,7 @@
 
 namespace nemo {
 
+// The file and the configuration must outlive it.
 class WeightBinder {
 public:
     WeightBinder(const ModelFile& file, const ModelConfig& config, Backend& backend);
@@ -19,19 +20,20 @@ public:
     // A tensor of the inventory. Throws Error{bad_file} if it is missing, has other dims, or is
     // quantized where only F32 is possible.
     Weight take(const std::string& name);
-    LayerWeights take_layer(int layer, const LayerConfig& config);
+    LayerWeights take_layer(size_t layer);
 
 private:
-    Weight take_in_layer(int layer, const char* suffix);
-    Linear take_linear(int layer, const char* stem);
-    AttentionWeights take_attention(int layer, const AttentionShape& shape);
-    MoeWeights take_moe(int layer, const MoeShape& shape);
+    Weight take_in_layer(size_t layer, const char* suffix);
+    Linear take_linear(size_t layer, const char* stem);
+    AttentionWeights take_attention(size_t layer, const AttentionShape& shape);
+    MoeWeights take_moe(size_t layer, const MoeShape& shape);
     // The factor that belongs to an NVFP4 tensor; nullptr if there is none.
     const TensorView* find_scale(const TensorView& tensor) const;
     // `name` as it is in the file, or an absent Weight; dims[0] must be n if it is there.
     Weight take_optional_bias(const std::string& name, int64_t n);
 
     const ModelFile& file_;
+    const ModelConfig& config_;
     Backend& backend_;
     std::unordered_map<std::string, TensorSpec> specs_;
 };

@@ -35,7 +35,7 @@ ModelConfig read(std::string text, const Edits& edits = {}) {
 std::string described(const ModelConfig& config) {
     std::string text =
         fmt::format("{} V{} h{} ctx{} eps{} tied{}", config.architecture, config.n_vocab,
-                    config.n_embd, config.n_context, config.rms_eps, config.tied_embeddings);
+                    config.n_embd, config.n_context, config.norm_eps, config.tied_embeddings);
     for (const LayerConfig& layer : config.layers) {
         text += fmt::format(" {}", layer_kind_name(layer.kind));
         if (layer.kind == LayerKind::mamba2) {

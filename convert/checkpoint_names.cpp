@@ -1,0 +1,96 @@
+#include "convert/checkpoint_names.h"
+
+#include "core/error.h"
+
+#include <algorithm>
+
+namespace nemo {
+
+namespace {
+
+using Pair = CheckpointNames::Pair;
+
+// Tensors of layers follow "layers.{N}.", experts have their number behind "experts.".
+constexpr Pair kNemotronH[] = {
+    {"output_norm.weight", "norm_f.weight"},
+    {"attn_norm.weight", "norm.weight"},
+    {"ssm_in.weight", "mixer.in_proj.weight"},
+    {"ssm_conv1d.weight", "mixer.conv1d.weight"},
+    {"ssm_conv1d.bias", "mixer.conv1d.bias"},
+    {"ssm_dt.bias", "mixer.dt_bias"},
+    {"ssm_a", "mixer.A_log"},
+    {"ssm_d", "mixer.D"},
+    {"ssm_norm.weight", "mixer.norm.weight"},
+    {"ssm_out.weight", "mixer.out_proj.weight"},
+    {"attn_q.weight", "mixer.q_proj.weight"},
+    {"attn_k.weight", "mixer.k_proj.weight"},
+    {"attn_v.weight", "mixer.v_proj.weight"},
+    {"attn_output.weight", "mixer.o_proj.weight"},
+    {"ffn_up.weight", "mixer.up_proj.weight"},
+    {"ffn_down.weight", "mixer.down_proj.weight"},
+    {"ffn_gate_inp.weight", "mixer.gate.weight"},
+    {"exp_probs_b.bias", "mixer.gate.e_score_correction_bias"},
+    {"ffn_up_exps.weight", "mixer.experts.up_proj"},
+    {"ffn_down_exps.weight", "mixer.experts.down_proj"},
+    {"ffn_up_shexp.weight", "mixer.shared_experts.up_proj.weight"},
+    {"ffn_down_shexp.weight", "mixer.shared_experts.down_proj.weight"},
+    {"ffn_latent_down.weight", "mixer.fc1_latent_proj.weight"},
+    {"ffn_latent_up.weight", "mixer.fc2_latent_proj.weight"},
+};
+
+struct Spelling {
+    const char* prefix;
+    const char* embedding;
+    std::span<const Pair> pairs;
+};
+
+// The first is the one that error messages speak of if the checkpoint has no embedding table.
+constexpr Spelling kSpellings[] = {
+    {"backbone.", "embeddings.weight", kNemotronH},
+    {"backbone.", "embedding.weight", kNemotronH},
+    {"model.", "embeddings.weight", kNemotronH},
+    {"model.", "embedding.weight", kNemotronH},
+};
+
+// Multimodal checkpoints have the language model inside of another.
+constexpr const char* kWrappers[] = {"", "language_model."};
+
+}  // namespace
+
+CheckpointNames::CheckpointNames(const SafetensorsSet& weights) {
+    const auto use = [&](const std::string& wrapper, const Spelling& spelling) {
+        pairs_ = spelling.pairs;
+        prefix_ = wrapper + spelling.prefix;
+        embedding_ = prefix_ + spelling.embedding;
+        head_ = wrapper + "lm_head.weight";
+    };
+    for (const char* wrapper : kWrappers) {
+        for (const Spelling& spelling : kSpellings) {
+            use(wrapper, spelling);
+            if (weights.find(embedding_) != nullptr) return;
+        }
+    }
+    use(kWrappers[0], kSpellings[0]);
+}
+
+std::string CheckpointNames::of(const TensorSpec& spec) const {
+    if (spec.role == TensorRole::token_embedding) return embedding_;
+    if (spec.role == TensorRole::output) return head_;
+    std::string_view gguf = spec.name;
+    std::string name = prefix_;
+    if (spec.block >= 0) {
+        gguf.remove_prefix(fmt::formatted_size("blk.{}.", spec.block));
+        name += fmt::format("layers.{}.", spec.block);
+    }
+    const auto pair = std::ranges::find(pairs_, gguf, &Pair::gguf);
+    // A configuration of one architecture with the tensors of another: no such tensor.
+    return name + std::string(pair == pairs_.end() ? gguf : pair->checkpoint);
+}
+
+std::string CheckpointNames::of_expert(const TensorSpec& spec, int64_t expert) const {
+    const std::string stacked = of(spec);
+    const size_t dot = stacked.rfind('.');
+    return fmt::format("{}.{}{}.weight", stacked.substr(0, dot), expert, stacked.substr(dot));
+}
+
+}  // namespace nemo
