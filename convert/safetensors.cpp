@@ -28,12 +28,12 @@ struct TypeInfo {
 constexpr TypeInfo kTypes[] = {
     {SafetensorsType::boolean, "BOOL", 1},    {SafetensorsType::u8, "U8", 1},
     {SafetensorsType::i8, "I8", 1},           {SafetensorsType::f8_e4m3, "F8_E4M3", 1},
-    {SafetensorsType::f8_e5m2, "F8_E5M2", 1}, {SafetensorsType::u16, "U16", 2},
-    {SafetensorsType::i16, "I16", 2},         {SafetensorsType::f16, "F16", 2},
-    {SafetensorsType::bf16, "BF16", 2},       {SafetensorsType::u32, "U32", 4},
-    {SafetensorsType::i32, "I32", 4},         {SafetensorsType::f32, "F32", 4},
-    {SafetensorsType::u64, "U64", 8},         {SafetensorsType::i64, "I64", 8},
-    {SafetensorsType::f64, "F64", 8},
+    {SafetensorsType::f8_e5m2, "F8_E5M2", 1}, {SafetensorsType::f8_e8m0, "F8_E8M0", 1},
+    {SafetensorsType::u16, "U16", 2},         {SafetensorsType::i16, "I16", 2},
+    {SafetensorsType::f16, "F16", 2},         {SafetensorsType::bf16, "BF16", 2},
+    {SafetensorsType::u32, "U32", 4},         {SafetensorsType::i32, "I32", 4},
+    {SafetensorsType::f32, "F32", 4},         {SafetensorsType::u64, "U64", 8},
+    {SafetensorsType::i64, "I64", 8},         {SafetensorsType::f64, "F64", 8},
 };
 
 // A header entry before its byte range is turned into a view.

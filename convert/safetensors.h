@@ -25,6 +25,7 @@ enum class SafetensorsType {
     i8,
     f8_e4m3,
     f8_e5m2,
+    f8_e8m0,
     u16,
     i16,
     f16,
