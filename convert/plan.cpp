@@ -2,6 +2,7 @@
 
 #include "convert/hf_config.h"
 #include "convert/llama_cpp.h"
+#include "convert/nvfp4_scale.h"
 #include "core/error.h"
 #include "core/tokenizer_data.h"
 
@@ -57,16 +58,25 @@ private:
     std::map<std::tuple<DType, DType, int64_t>, std::vector<std::string>> names_;
 };
 
+// Whether the checkpoint has the tensor in the very format that is asked for: as 4-bit floats,
+// which a mix might give to other tensors only, and which encoding anew would change.
+bool keeps_stored(const PlannedTensor& tensor, const OutputType& type) {
+    if (tensor.spec.always_f32 || tensor.source->encoded_type() != type.base) return false;
+    return type.base == DType::mxfp4 || (type.base == DType::nvfp4 && can_be_nvfp4(tensor));
+}
+
 void plan_tensors(const ModelConfig& config, const OutputType& type, const std::string& source,
                   ConversionPlan& plan) {
-    CheckpointTensors checkpoint(plan.weights, source);
+    CheckpointTensors checkpoint(plan.weights, read_quantization_config(source), source);
     std::vector<TensorSpec> specs = tensor_inventory(config);
     const std::vector<TensorType> types = choose_types(config, specs, type);
     MisfitWarnings misfits;
     for (size_t i = 0; i < specs.size(); ++i) {
         WeightSourcePtr tensor = checkpoint.bind(specs[i]);
         misfits.add(specs[i], types[i]);
-        plan.tensors.push_back({std::move(specs[i]), types[i].dtype, std::move(tensor)});
+        PlannedTensor planned = {std::move(specs[i]), types[i].dtype, std::move(tensor)};
+        if (keeps_stored(planned, type)) planned.dtype = type.base;
+        append_tensor(std::move(planned), plan.tensors);
     }
     misfits.append_to(plan.warnings);
     const std::vector<std::string> unused = checkpoint.unused_tensors();

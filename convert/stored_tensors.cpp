@@ -78,10 +78,12 @@ const SafetensorsView* StoredTensors::companion(const std::string& name, const c
     return view != nullptr ? view : weights_.find(name + ".weight" + suffix);
 }
 
-const SafetensorsView& StoredTensors::take(const std::string& name, const char* suffix) {
+const SafetensorsView& StoredTensors::take(const std::string& name, const char* suffix,
+                                           const SafetensorsView& owner) {
     const SafetensorsView* view = companion(name, suffix);
     if (view == nullptr)
-        fail(ErrorCode::bad_file, "{}: tensor {} lacks its {}{}", source_, name, name, suffix);
+        fail(ErrorCode::bad_file, "{}: tensor {} has dtype {} but there is no {}{}", source_,
+             owner.name, safetensors_type_name(owner.type), name, suffix);
     used_.insert(view->name);
     return *view;
 }
@@ -94,26 +96,22 @@ bool StoredTensors::contains(const std::string& name) const {
 StoredTensor StoredTensors::find(const std::string& name, const std::vector<int64_t>& shape) {
     const Request request = {name, shape, shape.size() == 3 ? shape[0] : 1};
     const SafetensorsView* view = weights_.find(name);
+    const bool is_blocks = view == nullptr && companion(name, kBlocks) != nullptr;
+    if (view == nullptr) view = companion(name, is_blocks ? kBlocks : kPacked);
+    if (view == nullptr) fail(ErrorCode::bad_file, "{}: tensor {} is missing", source_, name);
+    used_.insert(view->name);
     StoredTensor tensor;
+    tensor.weight = *view;
     tensor.n_elements = 1;
     for (const int64_t dim : shape) tensor.n_elements *= dim;
-    if (view == nullptr && companion(name, kBlocks) != nullptr) {
+    if (is_blocks)
         take_blocks(request, tensor);
-    } else if (view == nullptr && companion(name, kPacked) != nullptr) {
-        tensor.weight = take(name, kPacked);
+    else if (is_fp8(view->type))
+        take_fp8(request, tensor);
+    else if (view->type == SafetensorsType::u8 || view->name != name)
         take_packed(request, tensor);
-    } else if (view == nullptr) {
-        fail(ErrorCode::bad_file, "{}: tensor {} is missing", source_, name);
-    } else {
-        used_.insert(name);
-        tensor.weight = *view;
-        if (is_fp8(view->type))
-            take_fp8(request, tensor);
-        else if (view->type == SafetensorsType::u8)
-            take_packed(request, tensor);
-        else
-            take_plain(request, tensor);
-    }
+    else
+        take_plain(request, tensor);
     check_nothing_left(request, tensor);
     quantization_.check(name, tensor.form, source_);
     return tensor;
@@ -155,11 +153,8 @@ void StoredTensors::take_fp8(const Request& request, StoredTensor& tensor) {
         fail(ErrorCode::bad_file, "{}: tensor {} is a vector with dtype {}", source_, request.name,
              safetensors_type_name(tensor.weight.type));
     const bool has_inverse = companion(request.name, kInverseScale) != nullptr;
-    if (!has_inverse && companion(request.name, kScale) == nullptr)
-        fail(ErrorCode::bad_file, "{}: tensor {} has dtype {} but there is no {}{}", source_,
-             request.name, safetensors_type_name(tensor.weight.type), request.name, kScale);
     tensor.form = StoredForm::fp8;
-    tensor.scales = take(request.name, has_inverse ? kInverseScale : kScale);
+    tensor.scales = take(request.name, has_inverse ? kInverseScale : kScale, tensor.weight);
     tensor.has_exponent_scales = is_exponent(tensor.scales.type);
     if (!is_float(tensor.scales.type) && !tensor.has_exponent_scales)
         fail(ErrorCode::bad_file, "{}: tensor {} has dtype {}; FP8 scales are F32, F16, BF16 or U8",
@@ -211,7 +206,7 @@ void StoredTensors::take_packed(const Request& request, StoredTensor& tensor) {
         fail(ErrorCode::bad_file,
              "{}: tensor {} has dtype {}; packed weights are read as U8 pairs of 4-bit floats",
              source_, tensor.weight.name, safetensors_type_name(tensor.weight.type));
-    tensor.scales = take(request.name, kScale);
+    tensor.scales = take(request.name, kScale, tensor.weight);
     const SafetensorsType scale_type = tensor.scales.type;
     const bool is_nvfp4 = scale_type == SafetensorsType::f8_e4m3;
     if (!is_nvfp4 && !is_exponent(scale_type))
@@ -231,12 +226,11 @@ void StoredTensors::take_packed(const Request& request, StoredTensor& tensor) {
     check_shape(tensor.weight, with_last(request.shape, {tensor.n_columns / 2}), request);
     check_shape(tensor.scales, with_last(request.shape, {tensor.n_columns / tensor.tile_columns}),
                 request);
-    if (is_nvfp4) tensor.factors = take_factors(request);
+    if (is_nvfp4) tensor.factors = take_factors(request, tensor);
 }
 
 void StoredTensors::take_blocks(const Request& request, StoredTensor& tensor) {
-    tensor.weight = take(request.name, kBlocks);
-    tensor.scales = take(request.name, kScales);
+    tensor.scales = take(request.name, kScales, tensor.weight);
     tensor.form = StoredForm::mxfp4;
     tensor.has_exponent_scales = true;
     for (const SafetensorsView* view : {&tensor.weight, &tensor.scales})
@@ -257,9 +251,10 @@ void StoredTensors::take_blocks(const Request& request, StoredTensor& tensor) {
 }
 
 // One per matrix; a single one is for all.
-std::vector<float> StoredTensors::take_factors(const Request& request) {
+std::vector<float> StoredTensors::take_factors(const Request& request, const StoredTensor& tensor) {
     const bool is_reciprocal = companion(request.name, kGlobalScale) != nullptr;
-    const SafetensorsView& view = take(request.name, is_reciprocal ? kGlobalScale : kSecondScale);
+    const SafetensorsView& view =
+        take(request.name, is_reciprocal ? kGlobalScale : kSecondScale, tensor.weight);
     std::vector<int64_t> shape = view.shape;
     while (!shape.empty() && shape.back() == 1) shape.pop_back();
     const bool is_per_matrix = shape == std::vector<int64_t>{request.n_matrices};

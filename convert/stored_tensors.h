@@ -42,14 +42,15 @@ public:
 private:
     struct Request;
     const SafetensorsView* companion(const std::string& name, const char* suffix) const;
-    const SafetensorsView& take(const std::string& name, const char* suffix);
+    const SafetensorsView& take(const std::string& name, const char* suffix,
+                                const SafetensorsView& owner);
     void take_plain(const Request& request, StoredTensor& tensor);
     void take_fp8(const Request& request, StoredTensor& tensor);
     void take_packed(const Request& request, StoredTensor& tensor);
     void take_blocks(const Request& request, StoredTensor& tensor);
     void set_tile(const Request& request, StoredTensor& tensor) const;
     std::vector<float> float_values(const SafetensorsView& view) const;
-    std::vector<float> take_factors(const Request& request);
+    std::vector<float> take_factors(const Request& request, const StoredTensor& tensor);
     void check_shape(const SafetensorsView& view, const std::vector<int64_t>& wanted,
                      const Request& request) const;
     void check_nothing_left(const Request& request, const StoredTensor& tensor) const;

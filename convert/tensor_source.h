@@ -8,44 +8,47 @@
 
 #include "convert/checkpoint_names.h"
 #include "convert/safetensors.h"
+#include "convert/stored_tensors.h"
 #include "convert/weight_source.h"
 #include "models/inventory.h"
 
 #include <cstdint>
 #include <string>
-#include <unordered_set>
 #include <vector>
 
 namespace nemo {
 
 class TensorSource final : public WeightSource {
 public:
-    struct Part {
-        SafetensorsView view;
-        float scale = 1.0f;  // of an FP8 tensor
-    };
-
     // What happens to each value.
     enum class Transform {
         none,
         negative_exp,  // A_log -> A
     };
 
-    TensorSource(std::vector<Part> parts, Transform transform, std::string source)
-        : parts_(std::move(parts)), transform_(transform), source_(std::move(source)) {}
+    // `parts` have equally many elements and are at least one; `row_length` is dims[0] of the
+    // result.
+    TensorSource(std::vector<StoredTensor> parts, Transform transform, int64_t row_length,
+                 std::string source)
+        : parts_(std::move(parts)),
+          transform_(transform),
+          row_length_(row_length),
+          source_(std::move(source)) {}
 
-    const std::string& name() const override { return parts_.front().view.name; }
-    std::string_view type_name() const override {
-        return safetensors_type_name(parts_.front().view.type);
-    }
+    const std::string& name() const override { return parts_.front().weight.name; }
+    std::string_view type_name() const override { return parts_.front().type_name(); }
     uint64_t n_bytes() const override;
     void read(int64_t first, int64_t n, float* target) const override;
+    std::optional<DType> encoded_type() const override;
+    void read_encoded(int64_t first_row, int64_t n_rows, std::byte* target) const override;
+    std::vector<float> factors() const override;
 
 private:
-    void read_part(const Part& part, int64_t first, int64_t n, float* target) const;
+    void read_part(const StoredTensor& part, int64_t first, int64_t n, float* target) const;
 
-    std::vector<Part> parts_;  // all of the same number of elements
+    std::vector<StoredTensor> parts_;
     Transform transform_;
+    int64_t row_length_;
     std::string source_;
 };
 
@@ -53,26 +56,28 @@ private:
 class CheckpointTensors {
 public:
     // `source` names the checkpoint in errors. `weights` must outlive this object.
-    CheckpointTensors(const SafetensorsSet& weights, std::string source)
-        : weights_(weights), source_(std::move(source)), names_(weights) {}
+    CheckpointTensors(const SafetensorsSet& weights, QuantizationConfig quantization,
+                      std::string source)
+        : weights_(weights),
+          source_(std::move(source)),
+          names_(weights),
+          stored_(weights, std::move(quantization), source_) {}
 
-    // Throws Error{bad_file} with the checkpoint's tensor name if it is missing, has another shape
-    // than the configuration asks for, or a dtype that cannot be read.
+    // Throws Error{bad_file} as StoredTensors::find().
     WeightSourcePtr bind(const TensorSpec& spec);
 
     // After everything was bound: tensors that nobody asked for and that are not known to be
-    // dispensable. Throws Error{bad_file} if one is a bias: leaving it out would change the model.
+    // dispensable. Throws Error{bad_file} if one is a bias or a scale: leaving it out would change
+    // the model.
     std::vector<std::string> unused_tensors() const;
 
 private:
-    TensorSource::Part bind_part(const std::string& name, const std::vector<int64_t>& shape);
-    std::vector<TensorSource::Part> bind_experts(const TensorSpec& spec);
-    float fp8_scale(const SafetensorsView& view);
+    std::vector<StoredTensor> find_experts(const TensorSpec& spec);
 
     const SafetensorsSet& weights_;
     std::string source_;
     CheckpointNames names_;
-    std::unordered_set<std::string> used_;
+    StoredTensors stored_;
 };
 
 }  // namespace nemo

@@ -184,7 +184,8 @@ std::vector<TensorType> choose_types(const ModelConfig& config,
     TypeChooser chooser(config, type);
     std::vector<TensorType> types;
     for (const TensorSpec& spec : specs) {
-        const DType wanted = chooser.choose(spec);
+        DType wanted = chooser.choose(spec);
+        if (wanted == DType::nvfp4 && !takes_scale(spec.role)) wanted = DType::iq4_nl;
         types.push_back({wanted, fitting(wanted, spec.dims[0])});
     }
     return types;

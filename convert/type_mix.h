@@ -5,7 +5,8 @@
 // (or a tied embedding table) gets Q6_K, attention values and down projections more bits than the
 // rest in some layers, and where rows are not multiples of 256 the nearest format with blocks of 32
 // stands in. One exception: llama.cpp's MXFP4 is for experts alone and leaves a model without
-// experts at Q8_0; here the layers of such a model become MXFP4.
+// experts at Q8_0; here the layers of such a model become MXFP4. Where readers do not apply the
+// factors of NVFP4 (the embedding table, latent projections), IQ4_NL of the same size stands in.
 #pragma once
 
 #include "core/tensor.h"

@@ -297,7 +297,8 @@ public:
         const MappedFile text = MappedFile::open(path);
         const ModelConfig config =
             config_from_hf(parse_json(text.text(), text.path()), text.path());
-        CheckpointTensors tensors(weights_, directory.string());
+        CheckpointTensors tensors(weights_, read_quantization_config(directory),
+                                  directory.string());
         for (const TensorSpec& spec : tensor_inventory(config))
             entries_.emplace(spec.name, Entry{spec.dims, tensors.bind(spec)});
     }

@@ -15,6 +15,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace nemo {
 
@@ -41,6 +42,9 @@ public:
                               std::byte* /*target*/) const {
         NEMO_ASSERT(encoded_type().has_value());
     }
+    // Of rows in NVFP4: what the values of each matrix (dims[2]) of read_encoded() have yet to be
+    // multiplied with; empty: nothing.
+    virtual std::vector<float> factors() const { return {}; }
 
 protected:
     WeightSource() = default;

@@ -145,4 +145,9 @@ std::string scale_name(const std::string& tensor_name) {
     return stem + ".scale";
 }
 
+bool takes_scale(TensorRole role) {
+    return role != TensorRole::token_embedding && role != TensorRole::latent_down &&
+           role != TensorRole::latent_up;
+}
+
 }  // namespace nemo

@@ -38,6 +38,7 @@ enum class TensorRole {
     shared_down,
     latent_down,
     latent_up,
+    scale,  // of an NVFP4 tensor: see scale_name(); never in an inventory
 };
 
 struct TensorSpec {
@@ -66,5 +67,8 @@ std::string tensor_problem(const TensorSpec& spec, const TensorView* tensor);
 
 // The name of the tensor that holds the factors of an NVFP4 tensor, one per matrix.
 std::string scale_name(const std::string& tensor_name);
+// Whether llama.cpp applies such factors to this kind of tensor; where it does not it refuses the
+// file.
+bool takes_scale(TensorRole role);
 
 }  // namespace nemo

@@ -21,7 +21,7 @@ public:
     WeightSourcePtr source(const std::string& name) {
         const auto spec = std::ranges::find(specs_, name, &TensorSpec::name);
         REQUIRE_MESSAGE(spec != specs_.end(), name);
-        return CheckpointTensors(weights_, "CHECKPOINT").bind(*spec);
+        return tensors().bind(*spec);
     }
     std::vector<float> values(const std::string& name) {
         const auto spec = std::ranges::find(specs_, name, &TensorSpec::name);
@@ -32,12 +32,16 @@ public:
         return result;
     }
     std::vector<std::string> unused() {
-        CheckpointTensors tensors(weights_, "CHECKPOINT");
-        for (const TensorSpec& spec : specs_) tensors.bind(spec);
-        return tensors.unused_tensors();
+        CheckpointTensors bound = tensors();
+        for (const TensorSpec& spec : specs_) bound.bind(spec);
+        return bound.unused_tensors();
     }
 
 private:
+    CheckpointTensors tensors() const {
+        return {weights_, read_quantization_config(folder_ / "in"), "CHECKPOINT"};
+    }
+
     TempFolder folder_;
     SafetensorsSet weights_;
     std::vector<TensorSpec> specs_;
@@ -102,7 +106,7 @@ TEST_CASE("FP8 without one finite scale, and scales without FP8, are refused") {
     check_contains(message(), scale + " is inf");
     checkpoint.tensor(scale).shape = {2};
     checkpoint.tensor(scale).bytes = raw_bytes<float>({1.0f, 1.0f});
-    check_contains(message(), "has dtype F32 and shape [2]; only one F32 scale");
+    check_contains(message(), "has shape [2], which fits weights of [32, 4] neither as one scale");
     checkpoint.remove(scale);
     check_contains(message(), "has dtype F8_E4M3 but there is no " + scale);
 }
@@ -161,7 +165,8 @@ TEST_CASE("missing tensors and wrong shapes are named with both shapes") {
                        " has shape [16, 64], but config.json asks for [32, 32]");
     checkpoint.tensor(kUp).dtype = "U8";
     checkpoint.tensor(kUp).bytes.resize(1024);
-    check_contains(error_message([&] { Bound(checkpoint).unused(); }), "has dtype U8");
+    check_contains(error_message([&] { Bound(checkpoint).unused(); }),
+                   "has dtype U8 but there is no");
     checkpoint.remove(kUp);
     check_contains(error_message([&] { Bound(checkpoint).unused(); }),
                    std::string("CHECKPOINT: tensor ") + kUp + " is missing");

@@ -76,8 +76,8 @@ TEST_CASE("type names are found in any case") {
 }
 
 TEST_CASE("a single format goes to every matrix") {
-    for (const char* name : {"F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q5_K", "Q4_K", "Q4_1",
-                             "Q4_0", "NVFP4", "Q3_K"}) {
+    for (const char* name :
+         {"F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q5_K", "Q4_K", "Q4_1", "Q4_0", "Q3_K"}) {
         CAPTURE(name);
         const ModelConfig config = config_of("M*-E");
         const OutputType type = output_type_from_name(name).value();
@@ -86,6 +86,20 @@ TEST_CASE("a single format goes to every matrix") {
         for (size_t i = 0; i < specs.size(); ++i)
             CHECK(types[i].dtype == (specs[i].always_f32 ? DType::f32 : type.base));
     }
+}
+
+TEST_CASE("NVFP4 goes to every matrix whose factors readers apply") {
+    ModelConfig config = config_of("M*-E");
+    config.layers[3].moe.n_latent = 128;
+    const Types types = types_of(config, "NVFP4");
+    for (const auto& [name, dtype] : types) {
+        CAPTURE(name);
+        const bool has_no_factor =
+            name == "token_embd.weight" || name.find("latent") != std::string::npos;
+        if (dtype != DType::f32) CHECK(dtype == (has_no_factor ? DType::iq4_nl : DType::nvfp4));
+    }
+    CHECK(types.at("blk.3.ffn_latent_up.weight") == DType::iq4_nl);
+    CHECK(types.at("output.weight") == DType::nvfp4);
 }
 
 TEST_CASE("Q4_K_M and Q5_K_M give some values and down projections Q6_K") {
