@@ -101,28 +101,18 @@ private:
     std::vector<std::byte> encoded_;
 };
 
-}  // namespace
-
-void check_target(const std::filesystem::path& input, const std::filesystem::path& target,
-                  bool force) {
+void check_file(const ConversionPlan& plan, const std::filesystem::path& target, bool force) {
     const std::filesystem::file_status status = std::filesystem::status(target);
     if (!std::filesystem::exists(status)) return;
-    if (!std::filesystem::is_regular_file(status)) {
+    if (!std::filesystem::is_regular_file(status))
         fail(ErrorCode::runtime, "{}: exists and is not a regular file", target.string());
-    }
-    for (const auto& entry : std::filesystem::directory_iterator(input)) {
-        if (entry.path().extension() == ".gguf" || !entry.is_regular_file()) continue;
-        if (std::filesystem::equivalent(entry.path(), target)) {
-            fail(ErrorCode::runtime, "{}: is part of the checkpoint that is to be converted",
+    for (const std::filesystem::path& input : plan.input_files)
+        if (std::filesystem::equivalent(input, target))
+            fail(ErrorCode::runtime, "{}: is part of the input that is to be converted",
                  target.string());
-        }
-    }
-    if (!force) {
+    if (!force)
         fail(ErrorCode::runtime, "{}: exists already; --force replaces it", target.string());
-    }
 }
-
-namespace {
 
 void write_tensor(const PlannedTensor& tensor, SlabEncoder& encoder, GgufWriter& writer,
                   ConvertProgress& progress, const ProgressCallback& on_progress) {
@@ -141,6 +131,11 @@ void write_tensor(const PlannedTensor& tensor, SlabEncoder& encoder, GgufWriter&
 
 }  // namespace
 
+void check_target(const ConversionPlan& plan, const std::filesystem::path& target, bool force) {
+    const size_t n_parts = planned_parts(plan).size();
+    for (size_t i = 0; i < n_parts; ++i) check_file(plan, part_path(target, i, n_parts), force);
+}
+
 void write_model(const ConversionPlan& plan, const std::filesystem::path& target, int n_threads,
                  const ProgressCallback& on_progress) {
     ConvertProgress progress;
@@ -152,9 +147,8 @@ void write_model(const ConversionPlan& plan, const std::filesystem::path& target
     for (size_t i = 0; i < parts.size(); ++i) {
         const std::span<const PlannedTensor> tensors =
             std::span(plan.tensors).subspan(parts[i].first_tensor, parts[i].n_tensors);
-        std::vector<GgufTensorInfo> infos;
-        for (const PlannedTensor& tensor : tensors) infos.push_back(tensor.info());
-        GgufWriter writer(part_path(target, i, parts.size()), parts[i].metadata, std::move(infos));
+        GgufWriter writer(part_path(target, i, parts.size()), parts[i].metadata,
+                          plan.tensor_infos(parts[i]));
         for (const PlannedTensor& tensor : tensors)
             write_tensor(tensor, encoder, writer, progress, on_progress);
         on_progress(progress);

@@ -19,11 +19,9 @@ struct ConvertProgress {
 // nothing is left behind.
 using ProgressCallback = std::function<void(const ConvertProgress&)>;
 
-// Throws Error{runtime} if `target` cannot be the result of converting the folder `input`: it
-// exists and `force` is not given, it is not a regular file, or it is one of the checkpoint's own
-// files.
-void check_target(const std::filesystem::path& input, const std::filesystem::path& target,
-                  bool force);
+// Throws Error{runtime} if `target`, or a file of a split one, cannot be the result: it exists and
+// `force` is not given, it is not a regular file, or it is one of the input's own files.
+void check_target(const ConversionPlan& plan, const std::filesystem::path& target, bool force);
 
 // Writes the file; it appears under `target` complete or not at all. `n_threads` 0: one per core.
 // Throws Error{bad_file} if a weight is not finite or does not fit the type.

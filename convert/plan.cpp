@@ -1,7 +1,9 @@
 #include "convert/plan.h"
 
+#include "convert/gguf_plan.h"
 #include "convert/hf_config.h"
 #include "convert/llama_cpp.h"
+#include "convert/misfit_warnings.h"
 #include "convert/nvfp4_scale.h"
 #include "core/error.h"
 #include "core/tokenizer_data.h"
@@ -9,14 +11,10 @@
 #include <algorithm>
 #include <iterator>
 #include <limits>
-#include <map>
-#include <tuple>
 
 namespace nemo {
 
 namespace {
-
-constexpr size_t kMaxNamedTensors = 10;
 
 Json read_json_file(const std::filesystem::path& path) {
     const MappedFile file = MappedFile::open(path);
@@ -24,46 +22,6 @@ Json read_json_file(const std::filesystem::path& path) {
 }
 
 // ---------------------------------------------------------------- tensors
-
-// "a" or "a, b, ...": the first few names.
-std::string some_of(const std::vector<std::string>& names) {
-    std::string text;
-    const size_t n_named = std::min(names.size(), kMaxNamedTensors);
-    for (size_t i = 0; i < n_named; ++i) text += (i ? ", " : "") + names[i];
-    return n_named < names.size() ? text + ", ..." : text;
-}
-
-// Tensors whose rows do not fit the wanted format, one warning per kind.
-class MisfitWarnings {
-public:
-    void add(const TensorSpec& spec, const TensorType& type) {
-        if (type.wanted != type.dtype)
-            names_[{type.wanted, type.dtype, spec.dims[0]}].push_back(spec.name);
-    }
-
-    void append_to(std::vector<std::string>& warnings) const {
-        for (const auto& [kind, names] : names_) {
-            const auto& [wanted, dtype, row_length] = kind;
-            const std::string subject = names.size() == 1
-                                            ? names[0] + " becomes"
-                                            : fmt::format("{} tensors become", names.size());
-            const std::string list = names.size() == 1 ? "" : ": " + some_of(names);
-            warnings.push_back(fmt::format("{} {}: rows of {} are no whole blocks of {}{}", subject,
-                                           dtype_info(dtype).name, row_length,
-                                           dtype_info(wanted).name, list));
-        }
-    }
-
-private:
-    std::map<std::tuple<DType, DType, int64_t>, std::vector<std::string>> names_;
-};
-
-// Whether the checkpoint has the tensor in the very format that is asked for: as 4-bit floats,
-// which a mix might give to other tensors only, and which encoding anew would change.
-bool keeps_stored(const PlannedTensor& tensor, const OutputType& type) {
-    if (tensor.spec.always_f32 || tensor.source->encoded_type() != type.base) return false;
-    return type.base == DType::mxfp4 || (type.base == DType::nvfp4 && can_be_nvfp4(tensor));
-}
 
 void plan_tensors(const ModelConfig& config, const OutputType& type, const std::string& source,
                   ConversionPlan& plan) {
@@ -83,6 +41,15 @@ void plan_tensors(const ModelConfig& config, const OutputType& type, const std::
     if (unused.empty()) return;
     plan.warnings.push_back(fmt::format("{} tensors are not part of the model and are left out: {}",
                                         unused.size(), some_of(unused)));
+}
+
+// The checkpoint's own files: a folder may also be where results are put.
+std::vector<std::filesystem::path> files_of(const std::filesystem::path& directory) {
+    std::vector<std::filesystem::path> files;
+    for (const auto& entry : std::filesystem::directory_iterator(directory))
+        if (entry.is_regular_file() && entry.path().extension() != ".gguf")
+            files.push_back(entry.path());
+    return files;
 }
 
 // ---------------------------------------------------------------- metadata
@@ -143,23 +110,27 @@ void add_sampling_metadata(const std::filesystem::path& path, GgufMetadata& meta
 }  // namespace
 
 std::vector<GgufTensorInfo> ConversionPlan::tensor_infos() const {
+    return tensor_infos({GgufMetadata(), 0, tensors.size()});
+}
+
+std::vector<GgufTensorInfo> ConversionPlan::tensor_infos(const PlannedPart& part) const {
     std::vector<GgufTensorInfo> infos;
-    for (const PlannedTensor& tensor : tensors) infos.push_back(tensor.info());
+    for (size_t i = 0; i < part.n_tensors; ++i)
+        infos.push_back(tensors[part.first_tensor + i].info());
     return infos;
 }
 
-ConversionPlan make_plan(const std::filesystem::path& directory, const OutputType& type) {
-    if (!std::filesystem::is_directory(directory)) {
-        fail(ErrorCode::bad_file,
-             "{}: not a directory; give the folder of a Hugging Face checkpoint",
-             directory.string());
-    }
+namespace {
+
+ConversionPlan make_checkpoint_plan(const std::filesystem::path& directory,
+                                    const OutputType& type) {
     const std::filesystem::path config_path = directory / "config.json";
     ModelConfig config = config_from_hf(read_json_file(config_path), config_path.string());
     config.name = std::filesystem::canonical(directory).filename().string();
 
     ConversionPlan plan;
     plan.weights = SafetensorsSet::open(directory);
+    plan.input_files = files_of(directory);
     plan_tensors(config, type, directory.string(), plan);
     std::ranges::move(llama_cpp_limits(config), std::back_inserter(plan.warnings));
 
@@ -172,30 +143,26 @@ ConversionPlan make_plan(const std::filesystem::path& directory, const OutputTyp
     plan.metadata.set_u32("general.quantization_version", 2);
     add_sampling_metadata(directory / "generation_config.json", plan.metadata);
     add_tokenizer_metadata(tokenizer, plan.metadata);
+    plan.config = std::move(config);
     return plan;
 }
 
-ConversionPlan make_plan(const std::filesystem::path& directory, DType type) {
-    return make_plan(directory, uniform_output_type(type));
+}  // namespace
+
+ConversionPlan make_plan(const std::filesystem::path& input,
+                         const std::optional<OutputType>& type) {
+    const std::filesystem::file_status status = std::filesystem::status(input);
+    if (std::filesystem::is_directory(status))
+        return make_checkpoint_plan(input, type.value_or(uniform_output_type(kDefaultType)));
+    if (std::filesystem::is_regular_file(status)) return make_gguf_plan(input, type);
+    fail(ErrorCode::bad_file,
+         "{}: neither a folder nor a file; give the folder of a Hugging Face checkpoint, or a GGUF "
+         "file",
+         input.string());
 }
 
-std::string plan_table(const ConversionPlan& plan) {
-    std::string table =
-        fmt::format("{:<28} {:<20} {:<8} {:<6} {:>14}\n", "tensor", "shape", "from", "to", "bytes");
-    uint64_t n_source_bytes = 0;
-    uint64_t n_target_bytes = 0;
-    for (const PlannedTensor& tensor : plan.tensors) {
-        const uint64_t n_bytes = tensor.info().n_bytes();
-        table += fmt::format("{:<28} {:<20} {:<8} {:<6} {:>14}\n", tensor.spec.name,
-                             dims_text(tensor.spec.dims), tensor.source->type_name(),
-                             dtype_info(tensor.dtype).name, n_bytes);
-        n_source_bytes += tensor.source->n_bytes();
-        n_target_bytes += n_bytes;
-    }
-    table += fmt::format("{} tensors, {} bytes -> {} bytes; file {} bytes\n", plan.tensors.size(),
-                         n_source_bytes, n_target_bytes,
-                         gguf_file_bytes(plan.metadata, plan.tensor_infos()));
-    return table;
+ConversionPlan make_plan(const std::filesystem::path& input, DType type) {
+    return make_plan(input, uniform_output_type(type));
 }
 
 }  // namespace nemo

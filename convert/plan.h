@@ -13,10 +13,12 @@
 #include "core/gguf.h"
 #include "core/gguf_writer.h"
 #include "core/tensor.h"
+#include "models/config.h"
 #include "models/inventory.h"
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,22 +32,6 @@ struct PlannedTensor {
     GgufTensorInfo info() const { return {spec.name, dtype, spec.dims, spec.n_dims}; }
 };
 
-struct ConversionPlan {
-    SafetensorsSet weights;  // what the sources point into
-    GgufMetadata metadata;
-    std::vector<PlannedTensor> tensors;  // in file order
-    std::vector<std::string> warnings;   // one line each
-    uint64_t max_part_bytes = 0;         // of each file the result is split into; 0: one file
-
-    std::vector<GgufTensorInfo> tensor_infos() const;
-};
-
-// Reads and checks a Hugging Face checkpoint directory: config.json, safetensors, tokenizer files,
-// generation_config.json. Weights are not read yet, except for FP8 scales. Throws Error{bad_file}.
-ConversionPlan make_plan(const std::filesystem::path& directory, const OutputType& type);
-// With this format for every matrix.
-ConversionPlan make_plan(const std::filesystem::path& directory, DType type);
-
 // One file of the result: tensors [first_tensor, first_tensor + n_tensors) of the plan, and the
 // keys of that file. The first file has all keys; with several files each says which of how many it
 // is.
@@ -55,6 +41,31 @@ struct PlannedPart {
     size_t n_tensors = 0;
 };
 
+struct ConversionPlan {
+    SafetensorsSet weights;                          // what the sources point into
+    std::vector<std::filesystem::path> input_files;  // none of them can be the target
+    // Of the result; none if it is of an architecture that nemo does not know.
+    std::optional<ModelConfig> config;
+    GgufMetadata metadata;
+    std::vector<PlannedTensor> tensors;  // in file order
+    std::vector<std::string> warnings;   // one line each
+    uint64_t max_part_bytes = 0;         // of each file the result is split into; 0: one file
+
+    std::vector<GgufTensorInfo> tensor_infos() const;
+    std::vector<GgufTensorInfo> tensor_infos(const PlannedPart& part) const;
+};
+
+// What --type means for a checkpoint if it is not given.
+inline constexpr DType kDefaultType = DType::q8_0;
+
+// Reads and checks a Hugging Face checkpoint directory (config.json, safetensors, tokenizer files,
+// generation_config.json) or a GGUF file, also one in several parts. Without a type the tensors of
+// a GGUF file keep theirs, and it may be of any architecture. Weights are not read yet, except for
+// FP8 scales. Throws Error{bad_file}.
+ConversionPlan make_plan(const std::filesystem::path& input, const std::optional<OutputType>& type);
+// With this format for every matrix.
+ConversionPlan make_plan(const std::filesystem::path& input, DType type);
+
 // At least one; every tensor is in one of them, in order. Throws Error{usage} if a single tensor
 // makes a file larger than max_part_bytes.
 std::vector<PlannedPart> planned_parts(const ConversionPlan& plan);
@@ -62,8 +73,5 @@ std::vector<PlannedPart> planned_parts(const ConversionPlan& plan);
 // Where part `index` (from 0) of `n_parts` goes: `target` itself if it is the only one, otherwise
 // NAME-00001-of-00003.gguf beside it.
 std::filesystem::path part_path(const std::filesystem::path& target, size_t index, size_t n_parts);
-
-// A line per tensor: name, shape, source and target format, bytes; then the totals.
-std::string plan_table(const ConversionPlan& plan);
 
 }  // namespace nemo

@@ -1,5 +1,6 @@
 #include "convert/verify.h"
 
+#include "convert/gguf_source.h"
 #include "convert/hf_config.h"
 #include "convert/tensor_source.h"
 #include "core/console.h"
@@ -42,22 +43,13 @@ double largest_expected_error(DType dtype) {
 
 // ---- Directory ----
 
-// The factors of an NVFP4 tensor, one per matrix; nullptr if there are none.
-const TensorView* find_scale(const TensorView& tensor, const ModelFile& file) {
-    if (tensor.dtype != DType::nvfp4) return nullptr;
-    const TensorView* scale = file.find(scale_name(tensor.name));
-    const bool fits = scale != nullptr && scale->dtype == DType::f32 &&
-                      scale->n_elements() == tensor.dims[2] && tensor.dims[3] == 1;
-    return fits ? scale : nullptr;
-}
-
 // A scale or a bias of another tensor, which the list of tensors leaves out.
 bool is_companion(const std::string& name, const ModelFile& file) {
-    for (const std::string_view suffix : {".scale", ".bias"}) {
+    for (const std::string_view suffix : {".input_scale", ".scale", ".bias"}) {
         if (!name.ends_with(suffix)) continue;
         const TensorView* owner =
             file.find(name.substr(0, name.size() - suffix.size()) + ".weight");
-        if (owner != nullptr && (suffix == ".bias" || find_scale(*owner, file) != nullptr))
+        if (owner != nullptr && (suffix == ".bias" || find_factors(*owner, file) != nullptr))
             return true;
     }
     return false;
@@ -360,7 +352,7 @@ void check_tensors(const ModelFile& file, const Originals* originals, int n_thre
             originals ? originals->find(tensor, is_companion(tensor.name, file), report) : nullptr;
         uint32_t checksum = 0;
         const Findings findings =
-            checker.check({tensor, find_scale(tensor, file), original}, checksum);
+            checker.check({tensor, find_factors(tensor, file), original}, checksum);
         checksums.compare(tensor, checksum, report);
         if (findings.n_not_finite > 0)
             report.problems.push_back(fmt::format(

@@ -112,6 +112,16 @@ void GgufMetadata::set(std::string_view key, GgufValue value) {
         entries_[position->second].second = std::move(value);
 }
 
+void GgufMetadata::erase_if(const std::function<bool(std::string_view)>& unwanted) {
+    std::erase_if(entries_, [&](const auto& entry) { return unwanted(entry.first); });
+    index_.clear();
+    for (size_t i = 0; i < entries_.size(); ++i) index_.emplace(entries_[i].first, i);
+}
+
+void GgufMetadata::erase(std::string_view key) {
+    erase_if([&](std::string_view other) { return other == key; });
+}
+
 void GgufMetadata::set_u16(std::string_view key, uint16_t value) {
     set(key, {GgufType::u16, false, int64_t{value}});
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -81,6 +82,9 @@ public:
     void set_f32_array(std::string_view key, const std::vector<float>& values);
     void set_string_array(std::string_view key, std::vector<std::string> values);
     void set(std::string_view key, GgufValue value);
+    // The keys for which `unwanted` is true.
+    void erase_if(const std::function<bool(std::string_view)>& unwanted);
+    void erase(std::string_view key);
 
 private:
     const GgufValue& require(std::string_view key) const;

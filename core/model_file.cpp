@@ -351,6 +351,12 @@ const TensorView* ModelFile::find(std::string_view name) const {
     return found == index_.end() ? nullptr : &tensors_[found->second];
 }
 
+std::vector<std::filesystem::path> ModelFile::part_paths() const {
+    std::vector<std::filesystem::path> paths;
+    for (const MappedFile& part : parts_) paths.emplace_back(part.path());
+    return paths;
+}
+
 uint64_t ModelFile::n_file_bytes() const {
     uint64_t total = 0;
     for (const MappedFile& part : parts_) total += part.bytes().size();

@@ -27,6 +27,7 @@ public:
     const GgufMetadata& metadata() const { return metadata_; }
     const std::vector<TensorView>& tensors() const { return tensors_; }
     const TensorView* find(std::string_view name) const;
+    std::vector<std::filesystem::path> part_paths() const;
     // All parts together.
     uint64_t n_file_bytes() const;
 

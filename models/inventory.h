@@ -39,6 +39,7 @@ enum class TensorRole {
     latent_down,
     latent_up,
     scale,  // of an NVFP4 tensor: see scale_name(); never in an inventory
+    other,  // none of these: kept as a file has it
 };
 
 struct TensorSpec {

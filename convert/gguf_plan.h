@@ -1,0 +1,16 @@
+// The plan of a GGUF file made from another one; see convert/plan.h.
+#pragma once
+
+#include "convert/plan.h"
+
+#include <filesystem>
+#include <optional>
+
+namespace nemo {
+
+// Without a type every tensor is copied as it is. Throws Error{bad_file}, also if there is a type
+// and the file's architecture is unknown.
+ConversionPlan make_gguf_plan(const std::filesystem::path& path,
+                              const std::optional<OutputType>& type);
+
+}  // namespace nemo

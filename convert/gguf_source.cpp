@@ -1,0 +1,60 @@
+#include "convert/gguf_source.h"
+
+#include "core/error.h"
+#include "models/inventory.h"
+#include "quant/codec.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace nemo {
+
+const TensorView* find_factors(const TensorView& tensor, const ModelFile& file) {
+    if (tensor.dtype != DType::nvfp4) return nullptr;
+    const TensorView* factors = file.find(scale_name(tensor.name));
+    const bool fits = factors != nullptr && factors->dtype == DType::f32 &&
+                      factors->n_elements() == tensor.dims[2] && tensor.dims[3] == 1;
+    return fits ? factors : nullptr;
+}
+
+GgufSource::GgufSource(std::shared_ptr<const ModelFile> file, const TensorView& tensor)
+    : file_(std::move(file)), tensor_(tensor) {
+    const TensorView* factors = find_factors(tensor_, *file_);
+    if (factors == nullptr) return;
+    factors_.resize(static_cast<size_t>(factors->n_elements()));
+    decode_row(factors->dtype, factors->data, factors_.data(), factors->n_elements());
+}
+
+// Whole blocks are decoded in place; a range that cuts one takes a detour.
+void GgufSource::decode(int64_t first, int64_t n, float* target) const {
+    const DTypeInfo& info = dtype_info(tensor_.dtype);
+    const int64_t begin = first / info.block_size * info.block_size;
+    const int64_t end = (first + n + info.block_size - 1) / info.block_size * info.block_size;
+    const std::byte* bytes = tensor_.data + begin / info.block_size * info.block_bytes;
+    if (begin == first && end == first + n) {
+        decode_row(tensor_.dtype, bytes, target, n);
+        return;
+    }
+    std::vector<float> values(static_cast<size_t>(end - begin));
+    decode_row(tensor_.dtype, bytes, values.data(), end - begin);
+    std::copy_n(values.begin() + (first - begin), n, target);
+}
+
+void GgufSource::read(int64_t first, int64_t n, float* target) const {
+    decode(first, n, target);
+    const int64_t n_per_matrix = tensor_.dims[0] * tensor_.dims[1];
+    for (int64_t i = 0; i < n; ++i) {
+        if (!factors_.empty())
+            target[i] *= factors_[static_cast<size_t>((first + i) / n_per_matrix)];
+        if (!std::isfinite(target[i]))
+            fail(ErrorCode::bad_file, "{}: tensor {}: element {} is {}", file_->path(),
+                 tensor_.name, first + i, target[i]);
+    }
+}
+
+void GgufSource::read_encoded(int64_t first_row, int64_t n_rows, std::byte* target) const {
+    std::memcpy(target, tensor_.row(first_row), static_cast<size_t>(n_rows * tensor_.row_bytes()));
+}
+
+}  // namespace nemo

@@ -1,0 +1,38 @@
+// The tensors of a GGUF file as sources of another: their blocks copied, or decoded.
+#pragma once
+
+#include "convert/weight_source.h"
+#include "core/model_file.h"
+
+#include <memory>
+#include <vector>
+
+namespace nemo {
+
+// The factors of an NVFP4 tensor, one per matrix, which lie in a tensor of their own; nullptr if
+// the tensor has none, or none that fit.
+const TensorView* find_factors(const TensorView& tensor, const ModelFile& file);
+
+class GgufSource final : public WeightSource {
+public:
+    // `tensor` is one of the file's.
+    GgufSource(std::shared_ptr<const ModelFile> file, const TensorView& tensor);
+
+    const std::string& name() const override { return tensor_.name; }
+    std::string_view type_name() const override { return dtype_info(tensor_.dtype).name; }
+    uint64_t n_bytes() const override { return static_cast<uint64_t>(tensor_.n_bytes()); }
+    // With the factors of NVFP4 applied.
+    void read(int64_t first, int64_t n, float* target) const override;
+    // The blocks alone: whoever copies them also copies the tensor of factors.
+    std::optional<DType> encoded_type() const override { return tensor_.dtype; }
+    void read_encoded(int64_t first_row, int64_t n_rows, std::byte* target) const override;
+
+private:
+    void decode(int64_t first, int64_t n, float* target) const;
+
+    std::shared_ptr<const ModelFile> file_;
+    TensorView tensor_;
+    std::vector<float> factors_;  // empty: none
+};
+
+}  // namespace nemo
