@@ -4,6 +4,7 @@
 #include "core/error.h"
 #include "core/model_file.h"
 #include "models/config.h"
+#include "models/memory.h"
 #include "models/sequence_state.h"
 
 #include <algorithm>
@@ -95,9 +96,7 @@ int run_info(const InfoCommand& command) {
         n_weights += tensor.n_elements();
         n_weight_bytes += tensor.n_bytes();
     }
-    const int64_t state_bytes = recurrent_state_bytes(config);
-    const int64_t kv_bytes = kv_bytes_per_token(config);
-    const int64_t total = n_weight_bytes + state_bytes + kv_bytes * command.n_context;
+    const MemoryNeed need = memory_need(config, n_weight_bytes, command.n_context);
 
     std::string out = line("file", terminal_safe(file.path()));
     out += line("name", terminal_safe(config.name));
@@ -113,12 +112,13 @@ int run_info(const InfoCommand& command) {
                                              static_cast<double>(n_weights)));
     out += "types\n" + quantization_text(file);
     out += line("recurrent state",
-                fmt::format("{} ({} bytes) per session", bytes_text(state_bytes), state_bytes));
-    out += line("key-value cache", fmt::format("{} bytes per token", kv_bytes));
-    out += line(fmt::format("memory at {}", command.n_context),
-                fmt::format("{} = weights {} + state {} + cache {}", bytes_text(total),
-                            bytes_text(n_weight_bytes), bytes_text(state_bytes),
-                            bytes_text(kv_bytes * command.n_context)));
+                fmt::format("{} ({} bytes) per session", bytes_text(need.state), need.state));
+    out += line("key-value cache", fmt::format("{} bytes per token", kv_bytes_per_token(config)));
+    out +=
+        line(fmt::format("memory at {}", command.n_context),
+             fmt::format("{} = weights {} + state {} + cache {} + scratch {}",
+                         bytes_text(need.total()), bytes_text(need.weights), bytes_text(need.state),
+                         bytes_text(need.cache), bytes_text(need.scratch)));
     write_stdout(out);
     return 0;
 }

@@ -31,7 +31,7 @@ TEST_CASE("nemo-convert writes a file and says so on standard error only") {
     const ProcessResult result = run_convert({kDense, out, "--type", "q4_0", "--threads", "2"});
     CHECK(result.status == 0);
     CHECK(result.out.empty());
-    CHECK(contains(result.err, "wrote " + out + ": 32 tensors, Q4_0"));
+    CHECK(contains(result.err, "wrote " + out + ": 32 tensors, "));
     CHECK(result.err.find_first_of("\r\x1b") == std::string::npos);
     CHECK(ModelFile::open(out).metadata().get_integer("general.file_type") == 2);
 

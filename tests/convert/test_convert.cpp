@@ -235,18 +235,19 @@ TEST_CASE("an existing target is only replaced when asked for, a checkpoint's ow
     TempFolder folder;
     mlp_checkpoint(32).write(folder / "in");
     const std::filesystem::path in = folder / "in";
+    const ConversionPlan plan = make_plan(in, DType::f32);
     const auto refusal = [&](const std::filesystem::path& target, bool force) {
-        return error_message([&] { check_target(in, target, force); }, ErrorCode::runtime);
+        return error_message([&] { check_target(plan, target, force); }, ErrorCode::runtime);
     };
-    CHECK_NOTHROW(check_target(in, folder / "new.gguf", false));
+    CHECK_NOTHROW(check_target(plan, folder / "new.gguf", false));
     write_file(folder / "old.gguf", "old");
     check_contains(refusal(folder / "old.gguf", false), "exists already; --force replaces it");
-    CHECK_NOTHROW(check_target(in, folder / "old.gguf", true));
+    CHECK_NOTHROW(check_target(plan, folder / "old.gguf", true));
     write_file(in / "old.gguf", "old");
-    CHECK_NOTHROW(check_target(in, in / "old.gguf", true));
-    check_contains(refusal(in / "model.safetensors", true), "is part of the checkpoint");
+    CHECK_NOTHROW(check_target(plan, in / "old.gguf", true));
+    check_contains(refusal(in / "model.safetensors", true), "is part of the input");
     std::filesystem::create_hard_link(in / "config.json", folder / "link.gguf");
-    check_contains(refusal(folder / "link.gguf", true), "is part of the checkpoint");
+    check_contains(refusal(folder / "link.gguf", true), "is part of the input");
     check_contains(refusal(folder / "", true), "not a regular file");
     check_contains(refusal("/dev/null", true), "not a regular file");
 }

@@ -1,4 +1,4 @@
-#include "convert/plan.h"
+#include "convert/plan_report.h"
 
 #include "checkpoint_fixture.h"
 
@@ -138,9 +138,9 @@ TEST_CASE("the vocabulary is padded to the embedding table, and never cut") {
 TEST_CASE("a checkpoint lacking a part is refused") {
     Planned planned(mlp_checkpoint(32));
     check_contains(error_message([&] { make_plan(planned.folder / "nowhere", DType::f32); }),
-                   "not a directory");
+                   "neither a folder nor a file");
     check_contains(error_message([&] { make_plan(planned.folder / "config.json", DType::f32); }),
-                   "not a directory");
+                   "not a GGUF file");
     std::filesystem::remove(planned.folder / "tokenizer.json");
     check_contains(planned.message(), "tokenizer");
     std::filesystem::remove(planned.folder / "model.safetensors");
@@ -152,10 +152,11 @@ TEST_CASE("a checkpoint lacking a part is refused") {
 TEST_CASE("the plan's table lists every tensor and adds up") {
     const ConversionPlan plan = make_plan(kGoldenModels / "dense", DType::q8_0);
     const std::string table = plan_table(plan);
-    CHECK(std::ranges::count(table, '\n') == std::ssize(plan.tensors) + 2);
+    CHECK(std::ranges::count(table, '\n') == std::ssize(plan.tensors) + 3 + 5);
     check_contains(table, "token_embd.weight");
     check_contains(table, "[32, 264]");
     check_contains(table, "8976");  // 264 rows of one 34-byte block
+    check_contains(table, "131072 ");
 }
 
 }  // namespace
