@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "core/gguf_writer.h"
+#include "core/model_file.h"
 #include "core/thread_pool.h"
 #include "quant/codec.h"
 
@@ -132,6 +133,9 @@ void write_tensor(const PlannedTensor& tensor, SlabEncoder& encoder, GgufWriter&
 }  // namespace
 
 void check_target(const ConversionPlan& plan, const std::filesystem::path& target, bool force) {
+    if (is_split_file_name(target.string()))
+        fail(ErrorCode::usage, "{}: names a part of a split model; give NAME.gguf",
+             target.string());
     const size_t n_parts = planned_parts(plan).size();
     for (size_t i = 0; i < n_parts; ++i) check_file(plan, part_path(target, i, n_parts), force);
 }

@@ -19,7 +19,8 @@ struct ConvertProgress {
 // nothing is left behind.
 using ProgressCallback = std::function<void(const ConvertProgress&)>;
 
-// Throws Error{runtime} if `target`, or a file of a split one, cannot be the result: it exists and
+// Throws Error{usage} if `target` is named like a part of a split file, Error{runtime} if it, or a
+// file of a split one, cannot be the result: it exists and
 // `force` is not given, it is not a regular file, or it is one of the input's own files.
 void check_target(const ConversionPlan& plan, const std::filesystem::path& target, bool force);
 

@@ -24,15 +24,8 @@ bool is_float(DType dtype) {
 TensorSpec spec_of(const TensorView& tensor) {
     int n_dims = static_cast<int>(tensor.dims.size());
     while (n_dims > 1 && tensor.dims[static_cast<size_t>(n_dims) - 1] == 1) --n_dims;
-    return {TensorRole::other, -1, tensor.name, tensor.dims, n_dims, tensor.dtype == DType::f32};
-}
-
-// Some converters store Q, K and V as the rows of one tensor; it gets the format of the values,
-// the most sensitive of the three.
-std::string fused_name(const TensorSpec& spec) {
-    const bool is_part = spec.role == TensorRole::attn_q || spec.role == TensorRole::attn_k ||
-                         spec.role == TensorRole::attn_v;
-    return is_part ? fmt::format("blk.{}.attn_qkv.weight", spec.layer) : "";
+    return {TensorRole::other,         -1, -1, tensor.name, tensor.dims, n_dims,
+            tensor.dtype == DType::f32};
 }
 
 // "blk.0.ssm_in" of "blk.0.ssm_in.scale", if that is what belongs to an NVFP4 tensor.
@@ -60,6 +53,7 @@ std::map<std::string, Choice> choices(const ModelFile& file, const ModelConfig& 
     std::map<std::string, Choice> result;
     for (size_t i = 0; i < specs.size(); ++i) {
         TensorSpec spec = specs[i];
+        // The values come last of the three, and are the most sensitive: their format it is.
         const TensorView* fused = file.find(fused_name(spec));
         if (fused != nullptr) {
             spec.name = fused->name;

@@ -1,7 +1,6 @@
 #include "convert/gguf_source.h"
 
 #include "core/error.h"
-#include "models/inventory.h"
 #include "quant/codec.h"
 
 #include <algorithm>
@@ -16,6 +15,12 @@ const TensorView* find_factors(const TensorView& tensor, const ModelFile& file) 
     const bool fits = factors != nullptr && factors->dtype == DType::f32 &&
                       factors->n_elements() == tensor.dims[2] && tensor.dims[3] == 1;
     return fits ? factors : nullptr;
+}
+
+std::string fused_name(const TensorSpec& spec) {
+    const bool is_part = spec.role == TensorRole::attn_q || spec.role == TensorRole::attn_k ||
+                         spec.role == TensorRole::attn_v;
+    return is_part ? fmt::format("blk.{}.attn_qkv.weight", spec.block) : "";
 }
 
 GgufSource::GgufSource(std::shared_ptr<const ModelFile> file, const TensorView& tensor)

@@ -3,8 +3,10 @@
 
 #include "convert/weight_source.h"
 #include "core/model_file.h"
+#include "models/inventory.h"
 
 #include <memory>
+#include <string>
 #include <vector>
 
 namespace nemo {
@@ -12,6 +14,10 @@ namespace nemo {
 // The factors of an NVFP4 tensor, one per matrix, which lie in a tensor of their own; nullptr if
 // the tensor has none, or none that fit.
 const TensorView* find_factors(const TensorView& tensor, const ModelFile& file);
+
+// Some converters store Q, K and V as the rows of one tensor: its name, of the spec of one of them;
+// empty for any other.
+std::string fused_name(const TensorSpec& spec);
 
 class GgufSource final : public WeightSource {
 public:

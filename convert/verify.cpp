@@ -64,13 +64,6 @@ bool is_behind_layers(std::string_view name, const ModelConfig& config) {
     return block >= config.n_blocks();
 }
 
-// Other converters store Q, K and V as the rows of one tensor.
-std::string fused_name(const TensorSpec& spec) {
-    const bool is_part = spec.role == TensorRole::attn_q || spec.role == TensorRole::attn_k ||
-                         spec.role == TensorRole::attn_v;
-    return is_part ? fmt::format("blk.{}.attn_qkv.weight", spec.block) : "";
-}
-
 void check_directory(const ModelFile& file, const ModelConfig& config, VerifyReport& report) {
     std::set<std::string> known;
     const auto problem = [&](std::string text) { report.problems.push_back(std::move(text)); };

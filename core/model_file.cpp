@@ -3,6 +3,7 @@
 #include "core/byte_reader.h"
 #include "core/checked.h"
 #include "core/error.h"
+#include "core/gguf_writer.h"
 #include "core/utf8.h"
 
 #include <bit>
@@ -289,10 +290,23 @@ std::optional<SplitName> parse_split_name(const std::string& path) {
     return name;
 }
 
+// Each part has those of its own tensors.
+void append_checksums(const GgufMetadata& part, GgufMetadata& whole) {
+    if (!part.contains(kTensorChecksumsKey) || !whole.contains(kTensorChecksumsKey)) return;
+    std::vector<std::string> checksums = whole.get_strings(kTensorChecksumsKey);
+    const std::vector<std::string>& more = part.get_strings(kTensorChecksumsKey);
+    checksums.insert(checksums.end(), more.begin(), more.end());
+    whole.set_string_array(kTensorChecksumsKey, std::move(checksums));
+}
+
 }  // namespace
 
 std::string split_file_name(const std::string& stem, int64_t number, int64_t count) {
     return fmt::format("{}-{:05}-of-{:05}.gguf", stem, number, count);
+}
+
+bool is_split_file_name(const std::string& path) {
+    return parse_split_name(path).has_value();
 }
 
 void ModelFile::append_part(const std::filesystem::path& path) {
@@ -311,11 +325,14 @@ void ModelFile::append_part(const std::filesystem::path& path) {
             fail(ErrorCode::bad_file, "{}: tensor {} occurs twice", file.path(), entry.tensor.name);
         tensors_.push_back(std::move(entry.tensor));
     }
-    if (parts_.empty())
+    if (parts_.empty()) {
         metadata_ = std::move(metadata);
-    else if (metadata.get_integer("split.no", -1) != static_cast<int64_t>(parts_.size()))
-        fail(ErrorCode::bad_file, "{}: key split.no is {}, but the file name says {}", file.path(),
-             metadata.get_integer("split.no", -1), parts_.size());
+    } else {
+        if (metadata.get_integer("split.no", -1) != static_cast<int64_t>(parts_.size()))
+            fail(ErrorCode::bad_file, "{}: key split.no is {}, but the file name says {}",
+                 file.path(), metadata.get_integer("split.no", -1), parts_.size());
+        append_checksums(metadata, metadata_);
+    }
     parts_.push_back(std::move(file));
 }
 

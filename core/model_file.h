@@ -16,6 +16,8 @@ namespace nemo {
 
 // The name of a file of a split model, from 1: "STEM-00001-of-00003.gguf".
 std::string split_file_name(const std::string& stem, int64_t number, int64_t count);
+// Whether a path ends like one of these: then its model is looked for in all the files.
+bool is_split_file_name(const std::string& path);
 
 class ModelFile {
 public:

@@ -1,0 +1,241 @@
+// GGUF files made from GGUF files: copied, requantized, split, merged.
+#include "checkpoint_fixture.h"
+#include "convert/convert.h"
+#include "core/model_file.h"
+#include "quant/codec.h"
+
+#include <cstring>
+
+namespace nemo {
+namespace {
+
+const ProgressCallback kSilent = [](const ConvertProgress&) {};
+
+void convert(const std::filesystem::path& input, const std::filesystem::path& output,
+             const std::optional<OutputType>& type, uint64_t max_part_bytes = 0) {
+    ConversionPlan plan = make_plan(input, type);
+    plan.max_part_bytes = max_part_bytes;
+    write_model(plan, output, 2, kSilent);
+}
+
+bool same_bytes(const TensorView& a, const TensorView& b) {
+    return a.name == b.name && a.dtype == b.dtype && a.dims == b.dims &&
+           std::memcmp(a.data, b.data, static_cast<size_t>(a.n_bytes())) == 0;
+}
+
+// A file as other programs write it, for what no golden model has: every tensor F32 zeros unless
+// `bytes` says otherwise.
+struct RawTensor {
+    GgufTensorInfo info;
+    std::string bytes;
+};
+
+void write_raw(const std::filesystem::path& path, const GgufMetadata& metadata,
+               const std::vector<RawTensor>& tensors) {
+    std::vector<GgufTensorInfo> infos;
+    for (const RawTensor& tensor : tensors) infos.push_back(tensor.info);
+    GgufWriter writer(path, metadata, infos);
+    for (const RawTensor& tensor : tensors) writer.write(std::as_bytes(std::span(tensor.bytes)));
+    writer.finish();
+}
+
+// The tensors and keys of a file, to be changed and written again.
+std::vector<RawTensor> raw_tensors(const ModelFile& file) {
+    std::vector<RawTensor> tensors;
+    for (const TensorView& view : file.tensors()) {
+        int n_dims = 4;
+        while (n_dims > 1 && view.dims[static_cast<size_t>(n_dims) - 1] == 1) --n_dims;
+        tensors.push_back({{view.name, view.dtype, view.dims, n_dims},
+                           std::string(reinterpret_cast<const char*>(view.data),
+                                       static_cast<size_t>(view.n_bytes()))});
+    }
+    return tensors;
+}
+
+TEST_CASE("requantizing an exact file is converting the checkpoint") {
+    for (const char* model : {"dense", "moe_latent", "per_layer"}) {
+        for (const char* name : {"Q8_0", "Q4_K_M", "F16"}) {
+            CAPTURE(model);
+            CAPTURE(name);
+            const TempFolder folder;
+            const OutputType type = output_type_from_name(name).value();
+            convert(kGoldenModels / model, folder / "f32.gguf", uniform_output_type(DType::f32));
+            convert(folder / "f32.gguf", folder / "again.gguf", type);
+            convert(kGoldenModels / model, folder / "direct.gguf", type);
+            const ModelFile again = ModelFile::open(folder / "again.gguf");
+            const ModelFile direct = ModelFile::open(folder / "direct.gguf");
+            REQUIRE(again.tensors().size() == direct.tensors().size());
+            for (size_t i = 0; i < again.tensors().size(); ++i) {
+                CAPTURE(again.tensors()[i].name);
+                CHECK(same_bytes(again.tensors()[i], direct.tensors()[i]));
+            }
+            CHECK(again.metadata().get_integer("general.file_type") == type.file_type);
+        }
+    }
+}
+
+TEST_CASE("copied, split and merged, a file is what it was") {
+    const TempFolder folder;
+    convert(kGoldenModels / "moe", folder / "a.gguf", uniform_output_type(DType::q4_0));
+    convert(folder / "a.gguf", folder / "b.gguf", std::nullopt);
+    CHECK(read_file(folder / "a.gguf") == read_file(folder / "b.gguf"));
+    const uint64_t n_bytes = std::filesystem::file_size(folder / "a.gguf");
+    convert(folder / "a.gguf", folder / "s.gguf", std::nullopt, n_bytes / 2);
+    const std::vector<std::string> names = names_in(folder / "");
+    const size_t n_parts = names.size() - 2;
+    REQUIRE(n_parts >= 2);
+    convert(part_path(folder / "s.gguf", n_parts - 1, n_parts), folder / "m.gguf", std::nullopt);
+    CHECK(read_file(folder / "m.gguf") == read_file(folder / "a.gguf"));
+
+    std::filesystem::remove(part_path(folder / "s.gguf", 1, n_parts));
+    check_contains(
+        error_message([&] { make_plan(part_path(folder / "s.gguf", 0, n_parts), std::nullopt); }),
+        part_path("s.gguf", 1, n_parts).string());
+}
+
+TEST_CASE("unknown keys and tensors stay, keys about the layout do not") {
+    const TempFolder folder;
+    convert(kGoldenModels / "dense", folder / "in.gguf", uniform_output_type(DType::f16));
+    const ModelFile in = ModelFile::open(folder / "in.gguf");
+    std::vector<RawTensor> tensors = raw_tensors(in);
+    tensors.insert(
+        tensors.begin() + 1,
+        {{"blk.99.nextn.eh_proj.weight", DType::f16, {8, 2, 1, 1}, 2}, std::string(32, '\1')});
+    GgufMetadata metadata = in.metadata();
+    metadata.set("other.flags", {GgufType::boolean, true, std::vector<bool>{true, false}});
+    metadata.set_u32("general.file_type", 1);
+    metadata.set_u16("split.count", 1);
+    metadata.set_u32("general.alignment", 32);
+    write_raw(folder / "more.gguf", metadata, tensors);
+    convert(folder / "more.gguf", folder / "out.gguf", uniform_output_type(DType::q8_0));
+    const ModelFile out = ModelFile::open(folder / "out.gguf");
+    CHECK(out.tensors().at(1).name == "blk.99.nextn.eh_proj.weight");
+    CHECK(out.tensors().at(1).dtype == DType::f16);
+    CHECK(out.metadata().find("other.flags")->is_array);
+    CHECK(out.metadata().get_integer("general.file_type") == 7);
+    CHECK_FALSE(out.metadata().contains("split.count"));
+    CHECK_FALSE(out.metadata().contains("general.alignment"));
+}
+
+TEST_CASE("what is already in the wanted type is copied; quantizing twice is warned of once") {
+    const TempFolder folder;
+    convert(kGoldenModels / "dense", folder / "q8.gguf", uniform_output_type(DType::q8_0));
+    CHECK(make_plan(folder / "q8.gguf", DType::q8_0).warnings.empty());
+    CHECK(make_plan(folder / "q8.gguf", DType::f32).warnings.empty());
+    const ConversionPlan plan = make_plan(folder / "q8.gguf", DType::q4_0);
+    REQUIRE(plan.warnings.size() == 1);
+    check_contains(plan.warnings[0], "tensors are quantized a second time, from Q8_0");
+    // Damaged blocks pass a copy, but not a decoder.
+    const ModelFile q8 = ModelFile::open(folder / "q8.gguf");
+    std::vector<RawTensor> tensors = raw_tensors(q8);
+    tensors[0].bytes[0] = '\0';
+    tensors[0].bytes[1] = '\x7c';  // an infinite scale
+    write_raw(folder / "bad.gguf", q8.metadata(), tensors);
+    CHECK_NOTHROW(
+        convert(folder / "bad.gguf", folder / "out.gguf", uniform_output_type(DType::q8_0)));
+    CHECK(same_bytes(ModelFile::open(folder / "out.gguf").tensors()[0],
+                     ModelFile::open(folder / "bad.gguf").tensors()[0]));
+    check_contains(error_message([&] {
+                       convert(folder / "bad.gguf", folder / "no.gguf",
+                               uniform_output_type(DType::f16));
+                   }),
+                   "bad.gguf: tensor token_embd.weight: element");
+}
+
+// An MLP model whose up projection is NVFP4 with a factor, as ModelOpt files are converted.
+void write_nvfp4(const std::filesystem::path& path) {
+    const TempFolder folder;
+    mlp_checkpoint(64).write(folder / "in");
+    convert(folder / "in", folder / "f32.gguf", uniform_output_type(DType::f32));
+    const ModelFile file = ModelFile::open(folder / "f32.gguf");
+    std::vector<RawTensor> tensors = raw_tensors(file);
+    for (size_t i = 0; i < tensors.size(); ++i) {
+        RawTensor& tensor = tensors[i];
+        if (tensor.info.name != "blk.0.ffn_up.weight") continue;
+        const auto* values = reinterpret_cast<const float*>(tensor.bytes.data());
+        std::string encoded;
+        tensor.info.dtype = DType::nvfp4;
+        encoded.resize(tensor.info.n_bytes());
+        encode_row(DType::nvfp4, values, reinterpret_cast<std::byte*>(encoded.data()),
+                   std::ssize(tensor.bytes) / 4);
+        tensor.bytes = std::move(encoded);
+        const float factor = 0.25f;
+        std::string bytes(4, '\0');
+        std::memcpy(bytes.data(), &factor, 4);
+        for (const char* name : {"blk.0.ffn_up.scale", "blk.0.ffn_up.input_scale"})
+            tensors.push_back({{name, DType::f32, {1, 1, 1, 1}, 1}, bytes});
+        break;
+    }
+    write_raw(path, file.metadata(), tensors);
+}
+
+TEST_CASE("the factors of NVFP4 stay with its blocks, and are applied where these are decoded") {
+    const TempFolder folder;
+    write_nvfp4(folder / "in.gguf");
+    const ModelFile in = ModelFile::open(folder / "in.gguf");
+    convert(folder / "in.gguf", folder / "f32.gguf", uniform_output_type(DType::f32));
+    const ModelFile out = ModelFile::open(folder / "f32.gguf");
+    CHECK(out.find("blk.0.ffn_up.scale") == nullptr);
+    CHECK(out.find("blk.0.ffn_up.input_scale") == nullptr);
+    const TensorView* blocks = in.find("blk.0.ffn_up.weight");
+    std::vector<float> values(static_cast<size_t>(blocks->n_elements()));
+    decode_row(DType::nvfp4, blocks->data, values.data(), std::ssize(values));
+    const auto* got = reinterpret_cast<const float*>(out.find("blk.0.ffn_up.weight")->data);
+    for (size_t i = 0; i < values.size(); ++i) REQUIRE(got[i] == values[i] * 0.25f);
+
+    convert(folder / "in.gguf", folder / "nvfp4.gguf", uniform_output_type(DType::nvfp4));
+    const ModelFile kept = ModelFile::open(folder / "nvfp4.gguf");
+    for (const char* name :
+         {"blk.0.ffn_up.weight", "blk.0.ffn_up.scale", "blk.0.ffn_up.input_scale"}) {
+        CAPTURE(name);
+        REQUIRE(kept.find(name) != nullptr);
+        CHECK(same_bytes(*kept.find(name), *in.find(name)));
+    }
+}
+
+TEST_CASE("a file of an unknown architecture can be copied and split, not requantized") {
+    const TempFolder folder;
+    GgufMetadata metadata;
+    metadata.set_string("general.architecture", "other");
+    write_raw(folder / "in.gguf", metadata,
+              {{{"a.weight", DType::q8_0, {32, 2, 1, 1}, 2}, std::string(68, 'x')},
+               {{"b.weight", DType::f32, {3, 1, 2, 1}, 3}, std::string(24, 'y')}});
+    convert(folder / "in.gguf", folder / "out.gguf", std::nullopt);
+    CHECK(read_file(folder / "in.gguf") == read_file(folder / "out.gguf"));
+    CHECK_FALSE(make_plan(folder / "in.gguf", std::nullopt).config.has_value());
+    check_contains(error_message([&] { make_plan(folder / "in.gguf", DType::q4_0); }),
+                   "without --type its tensors can be copied");
+}
+
+TEST_CASE("hostile GGUF inputs are refused before anything is written") {
+    const TempFolder folder;
+    convert(kGoldenModels / "dense", folder / "in.gguf", uniform_output_type(DType::q8_0));
+    const std::string bytes = read_file(folder / "in.gguf");
+    write_file(folder / "short.gguf", bytes.substr(0, bytes.size() - 100));
+    check_contains(error_message([&] { make_plan(folder / "short.gguf", std::nullopt); }),
+                   "truncated");
+    write_file(folder / "none.gguf", "");
+    error_message([&] { make_plan(folder / "none.gguf", DType::q4_0); });
+
+    const ModelFile file = ModelFile::open(folder / "in.gguf");
+    std::vector<RawTensor> tensors = raw_tensors(file);
+    tensors.pop_back();
+    tensors.pop_back();
+    write_raw(folder / "less.gguf", file.metadata(), tensors);
+    check_contains(error_message([&] { make_plan(folder / "less.gguf", DType::q4_0); }),
+                   "is missing");
+
+    ConversionPlan plan = make_plan(folder / "in.gguf", std::nullopt);
+    std::filesystem::create_symlink(folder / "in.gguf", folder / "link.gguf");
+    for (const char* target : {"in.gguf", "link.gguf"})
+        check_contains(
+            error_message([&] { check_target(plan, folder / target, true); }, ErrorCode::runtime),
+            "part of the input");
+    check_contains(
+        error_message([&] { check_target(plan, folder / "x-00001-of-00002.gguf", true); },
+                      ErrorCode::usage),
+        "names a part");
+}
+
+}  // namespace
+}  // namespace nemo
