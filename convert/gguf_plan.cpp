@@ -6,7 +6,8 @@
 #include "convert/gguf_plan.h"
 
 #include "convert/gguf_source.h"
-#include "convert/misfit_warnings.h"
+#include "convert/nvfp4_scale.h"
+#include "convert/planning.h"
 #include "core/error.h"
 
 #include <algorithm>
@@ -21,53 +22,63 @@ bool is_float(DType dtype) {
     return dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16;
 }
 
-TensorSpec spec_of(const TensorView& tensor) {
+PlannedTensor copied(const std::shared_ptr<const ModelFile>& file, const TensorView& tensor) {
     int n_dims = static_cast<int>(tensor.dims.size());
     while (n_dims > 1 && tensor.dims[static_cast<size_t>(n_dims) - 1] == 1) --n_dims;
-    return {TensorRole::other,         -1, -1, tensor.name, tensor.dims, n_dims,
-            tensor.dtype == DType::f32};
+    const bool is_f32 = tensor.dtype == DType::f32;
+    return {{TensorRole::other, -1, -1, tensor.name, tensor.dims, n_dims, is_f32},
+            tensor.dtype,
+            std::make_shared<GgufSource>(file, tensor)};
 }
 
-// "blk.0.ssm_in" of "blk.0.ssm_in.scale", if that is what belongs to an NVFP4 tensor.
-std::string factor_owner(const std::string& name, const ModelFile& file) {
-    for (const std::string_view suffix : {".input_scale", ".scale"}) {
-        if (!name.ends_with(suffix)) continue;
-        const std::string owner = name.substr(0, name.size() - suffix.size()) + ".weight";
-        const TensorView* tensor = file.find(owner);
-        if (tensor != nullptr && tensor->dtype == DType::nvfp4) return owner;
-    }
-    return "";
-}
-
-struct Choice {
-    TensorSpec spec;
-    TensorType type;
-};
-
-// Formats by tensor name for what the configuration says the file consists of. Throws
-// Error{bad_file} if a tensor is missing or has other dims.
-std::map<std::string, Choice> choices(const ModelFile& file, const ModelConfig& config,
-                                      const OutputType& type) {
+// The tensors that the configuration asks for, by name, in the formats they get. Throws
+// Error{bad_file} if one is missing or has other dims.
+std::map<std::string, PlannedTensor> requantized_tensors(
+    const std::shared_ptr<const ModelFile>& file, const ModelConfig& config, const OutputType& type,
+    std::vector<std::string>& warnings) {
     const std::vector<TensorSpec> specs = tensor_inventory(config);
     const std::vector<TensorType> types = choose_types(config, specs, type);
-    std::map<std::string, Choice> result;
+    std::map<std::string, PlannedTensor> result;
+    MisfitWarnings misfits;
     for (size_t i = 0; i < specs.size(); ++i) {
         TensorSpec spec = specs[i];
         // The values come last of the three, and are the most sensitive: their format it is.
-        const TensorView* fused = file.find(fused_name(spec));
-        if (fused != nullptr) {
-            spec.name = fused->name;
-            spec.dims = fused->dims;
+        const TensorView* tensor = file->find(fused_name(spec));
+        if (tensor != nullptr) {
+            spec.name = tensor->name;
+            spec.dims = tensor->dims;
         } else {
+            tensor = file->find(spec.name);
             TensorSpec expected = spec;
             expected.always_f32 = false;  // it will be
-            const std::string problem = tensor_problem(expected, file.find(spec.name));
-            if (!problem.empty()) fail(ErrorCode::bad_file, "{}: {}", file.path(), problem);
+            const std::string problem = tensor_problem(expected, tensor);
+            if (!problem.empty()) fail(ErrorCode::bad_file, "{}: {}", file->path(), problem);
         }
-        std::string name = spec.name;
-        result.insert_or_assign(std::move(name), Choice{std::move(spec), types[i]});
+        misfits.add(spec, types[i]);
+        PlannedTensor planned = {std::move(spec), types[i].dtype,
+                                 std::make_shared<GgufSource>(file, *tensor)};
+        if (keeps_stored(planned, type)) planned.dtype = type.base;
+        result.insert_or_assign(tensor->name, std::move(planned));
     }
+    misfits.append_to(warnings);
     return result;
+}
+
+// Whether a tensor that the configuration does not ask for is kept: all but the factors of a known
+// NVFP4 tensor, which come with that (convert/nvfp4_scale.h), and the scales of its activations if
+// it becomes something else.
+bool stays(const TensorView& tensor, const std::map<std::string, PlannedTensor>& known,
+           const ModelFile& file) {
+    const size_t dot = tensor.name.rfind('.');
+    const auto owner = known.find(tensor.name.substr(0, dot) + ".weight");
+    const std::string suffix = dot == std::string::npos ? "" : tensor.name.substr(dot);
+    if (owner == known.end() || (suffix != ".scale" && suffix != ".input_scale")) return true;
+    const DType dtype = file.find(owner->first)->dtype;
+    if (suffix == ".input_scale") return owner->second.dtype == dtype;
+    if (dtype != DType::nvfp4)
+        fail(ErrorCode::bad_file, "{}: tensor {} scales a tensor of type {}, not NVFP4",
+             file.path(), tensor.name, dtype_info(dtype).name);
+    return false;
 }
 
 ModelConfig config_to_requantize(const ModelFile& file) {
@@ -85,7 +96,7 @@ ModelConfig config_to_requantize(const ModelFile& file) {
 class LossWarning {
 public:
     void add(DType from, DType to) {
-        if (is_float(from) || is_float(to)) return;
+        if (from == to || is_float(from) || is_float(to)) return;
         types_.insert(dtype_info(from).name);
         ++n_tensors_;
     }
@@ -109,33 +120,23 @@ private:
 void plan_requantized(const std::shared_ptr<const ModelFile>& file, const OutputType& type,
                       ConversionPlan& plan) {
     plan.config = config_to_requantize(*file);
-    const std::map<std::string, Choice> choice_of = choices(*file, *plan.config, type);
-    MisfitWarnings misfits;
+    const auto known = requantized_tensors(file, *plan.config, type, plan.warnings);
     LossWarning losses;
     for (const TensorView& tensor : file->tensors()) {
-        const auto owner = choice_of.find(factor_owner(tensor.name, *file));
-        if (owner != choice_of.end() && owner->second.type.dtype != DType::nvfp4) continue;
-        auto source = std::make_shared<GgufSource>(file, tensor);
-        const auto found = choice_of.find(tensor.name);
-        if (found == choice_of.end()) {
-            plan.tensors.push_back({spec_of(tensor), tensor.dtype, std::move(source)});
+        if (const auto found = known.find(tensor.name); found != known.end()) {
+            losses.add(tensor.dtype, found->second.dtype);
+            append_tensor(found->second, plan.tensors);
             continue;
         }
-        const Choice& choice = found->second;
-        misfits.add(choice.spec, choice.type);
-        if (choice.type.dtype != tensor.dtype) losses.add(tensor.dtype, choice.type.dtype);
-        plan.tensors.push_back({choice.spec, choice.type.dtype, std::move(source)});
+        if (stays(tensor, known, *file)) plan.tensors.push_back(copied(file, tensor));
     }
-    misfits.append_to(plan.warnings);
     losses.append_to(plan.warnings);
     plan.metadata.set_u32("general.file_type", type.file_type);
     plan.metadata.set_u32("general.quantization_version", 2);
 }
 
 void plan_copied(const std::shared_ptr<const ModelFile>& file, ConversionPlan& plan) {
-    for (const TensorView& tensor : file->tensors())
-        plan.tensors.push_back(
-            {spec_of(tensor), tensor.dtype, std::make_shared<GgufSource>(file, tensor)});
+    for (const TensorView& tensor : file->tensors()) plan.tensors.push_back(copied(file, tensor));
     try {
         plan.config = config_from_gguf(*file);
     } catch (const Error&) {

@@ -29,9 +29,9 @@ public:
     uint64_t n_bytes() const override { return static_cast<uint64_t>(tensor_.n_bytes()); }
     // With the factors of NVFP4 applied.
     void read(int64_t first, int64_t n, float* target) const override;
-    // The blocks alone: whoever copies them also copies the tensor of factors.
     std::optional<DType> encoded_type() const override { return tensor_.dtype; }
     void read_encoded(int64_t first_row, int64_t n_rows, std::byte* target) const override;
+    std::vector<float> factors() const override { return factors_; }
 
 private:
     void decode(int64_t first, int64_t n, float* target) const;

@@ -3,8 +3,8 @@
 #include "convert/gguf_plan.h"
 #include "convert/hf_config.h"
 #include "convert/llama_cpp.h"
-#include "convert/misfit_warnings.h"
 #include "convert/nvfp4_scale.h"
+#include "convert/planning.h"
 #include "core/error.h"
 #include "core/tokenizer_data.h"
 

@@ -33,8 +33,7 @@ uint64_t parse_byte_size(std::string_view text) {
     while (unit.starts_with(' ')) unit.remove_prefix(1);
     const double n_bytes = number * unit_bytes(unit);
     if (error != std::errc{} || !(n_bytes >= 1) || n_bytes > 0x1p60) {
-        fail(ErrorCode::usage, "{} is no size; write it as 6GiB, 500MB or a number of bytes",
-             text);
+        fail(ErrorCode::usage, "{} is no size; write it as 6GiB, 500MB or a number of bytes", text);
     }
     return static_cast<uint64_t>(n_bytes);
 }

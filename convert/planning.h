@@ -1,6 +1,7 @@
-// Tells which tensors of a plan did not get the format that was asked for.
+// What planning from a checkpoint and planning from a GGUF file have in common.
 #pragma once
 
+#include "convert/plan.h"
 #include "convert/type_mix.h"
 #include "models/inventory.h"
 
@@ -10,6 +11,10 @@
 #include <vector>
 
 namespace nemo {
+
+// Whether the input has the tensor in the very format that is asked for: as 4-bit floats, which a
+// mix might give to other tensors only, and which encoding anew would change.
+bool keeps_stored(const PlannedTensor& tensor, const OutputType& type);
 
 // "a" or "a, b, ...": the first few names.
 std::string some_of(const std::vector<std::string>& names);

@@ -1,10 +1,17 @@
-#include "convert/misfit_warnings.h"
+#include "convert/planning.h"
+
+#include "convert/nvfp4_scale.h"
 
 #include <fmt/core.h>
 
 #include <algorithm>
 
 namespace nemo {
+
+bool keeps_stored(const PlannedTensor& tensor, const OutputType& type) {
+    if (tensor.spec.always_f32 || tensor.source->encoded_type() != type.base) return false;
+    return type.base == DType::mxfp4 || (type.base == DType::nvfp4 && can_be_nvfp4(tensor));
+}
 
 std::string some_of(const std::vector<std::string>& names) {
     constexpr size_t kMaxNamed = 10;
