@@ -50,6 +50,56 @@ TEST_CASE("nemo-convert --dry-run prints the plan and writes nothing") {
     CHECK(result.err.empty());
     CHECK(n_entries(folder / "") == 0);
     CHECK(run_convert({kDense, "--dry-run"}).out == result.out);
+    for (const char* part : {"bits per weight", "memory to run it", "\n131072 "})
+        CHECK(contains(result.out, part));
+}
+
+TEST_CASE("nemo-convert edits, splits, merges and requantizes GGUF files") {
+    const TempFolder folder;
+    const std::string whole = (folder / "whole.gguf").string();
+    const std::string out = (folder / "out.gguf").string();
+    REQUIRE(run_convert({kDense, whole, "F16"}).status == 0);
+    const ProcessResult split = run_convert({whole, out, "--split-max-size", "100k"});
+    CHECK(split.status == 0);
+    CHECK(contains(split.err, "out-00001-of-00002.gguf to "));
+    CHECK(run_convert({(folder / "out-00002-of-00002.gguf").string(), out}).status == 0);
+    CHECK(read_file(out) == read_file(whole));
+
+    CHECK(run_convert({whole, out, "--force", "--set", "general.name=Mine", "--set", "my.key:u8=5",
+                       "--unset", "general.type"})
+              .status == 0);
+    const GgufMetadata edited = ModelFile::open(out).metadata();
+    CHECK(edited.get_string("general.name") == "Mine");
+    CHECK(edited.get_integer("my.key") == 5);
+    CHECK_FALSE(edited.contains("general.type"));
+
+    REQUIRE(run_convert({whole, out, "--force", "--type", "q8_0"}).status == 0);
+    CHECK(contains(run_convert({"verify", out}).out, "sound; 32 tensors"));
+    const ProcessResult twice = run_convert({out, "--dry-run", "--type", "q4_0"});
+    CHECK(contains(twice.err, "quantized a second time, from Q8_0"));
+    CHECK(contains(twice.out, "memory to run it"));
+}
+
+TEST_CASE("nemo-convert refuses what would harm a GGUF file") {
+    const TempFolder folder;
+    const std::string in = (folder / "in.gguf").string();
+    const std::string out = (folder / "out.gguf").string();
+    REQUIRE(run_convert({kDense, in}).status == 0);
+    const std::string bytes = read_file(in);
+    const ProcessResult same = run_convert({in, in, "--force"});
+    CHECK(same.status == 1);
+    CHECK(contains(same.err, "part of the input"));
+    CHECK(run_convert({in, out, "--set", "general.name"}).status == 2);
+    CHECK(run_convert({in, out, "--set", "new.key=1"}).status == 2);
+    CHECK(run_convert({in, out, "--set", "split.count:u16=2"}).status == 2);
+    CHECK(run_convert({in, out, "--split-max-size", "1k"}).status == 2);
+    CHECK(run_convert({in, out, "--split-max-size", "much"}).status == 2);
+    CHECK(run_convert({in, out, "--tokenizer", (folder / "none").string()}).status == 3);
+    CHECK(run_convert({in, out, "--chat-template", (folder / "none").string()}).status == 3);
+    write_file(folder / "cut.gguf", bytes.substr(0, bytes.size() - 100));
+    CHECK(run_convert({(folder / "cut.gguf").string(), out}).status == 3);
+    CHECK(read_file(in) == bytes);
+    CHECK(n_entries(folder / "") == 2);
 }
 
 TEST_CASE("nemo-convert's mistakes have the documented exit codes") {
