@@ -7,6 +7,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <map>
 
 namespace nemo {
 
@@ -99,6 +100,24 @@ std::string type_text(const GgufValue& value) {
     return fmt::format("{}[{}]", gguf_type_name(value.type), n);
 }
 
+// "44 tensors, 4870984 weights, 8.573 bits per weight: F32 26, Q8_0 18".
+std::string summary(const ModelFile& file) {
+    std::map<std::string_view, int64_t> n_of_type;
+    double n_weights = 0;
+    double n_bytes = 0;
+    for (const TensorView& tensor : file.tensors()) {
+        ++n_of_type[dtype_info(tensor.dtype).name];
+        n_weights += static_cast<double>(tensor.n_elements());
+        n_bytes += static_cast<double>(tensor.n_bytes());
+    }
+    std::string text =
+        fmt::format("{} tensors, {:.0f} weights, {:.3f} bits per weight:", file.tensors().size(),
+                    n_weights, n_weights > 0 ? 8.0 * n_bytes / n_weights : 0.0);
+    for (const auto& [type, n] : n_of_type)
+        text += fmt::format("{} {} {}", text.back() == ':' ? "" : ",", type, n);
+    return text;
+}
+
 }  // namespace
 
 std::string inspect_text(const ModelFile& file) {
@@ -113,6 +132,7 @@ std::string inspect_text(const ModelFile& file) {
         text +=
             fmt::format("{:<32} {:<8} {:<22} {:>14}\n", terminal_safe_line(tensor.name),
                         dtype_info(tensor.dtype).name, dims_text(tensor.dims), tensor.n_bytes());
+    text += summary(file) + "\n";
     return terminal_safe(text);
 }
 

@@ -50,6 +50,7 @@ TEST_CASE("inspect prints metadata with types, and tensors") {
     check_contains(line("a.flags"), "[true, false]");
     check_contains(line("a.weight"), "F32      [2, 3]");
     check_contains(text, "11 keys, 1 tensors");
+    check_contains(text, "1 tensors, 6 weights, 32.000 bits per weight: F32 1\n");
 }
 
 TEST_CASE("inspect --json says everything") {
