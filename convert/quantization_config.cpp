@@ -74,12 +74,18 @@ void add_groups(const Json& groups, QuantizationDeclaration& declaration) {
     if (!groups.is_object())
         fail(ErrorCode::bad_file, "{}: config_groups is {}, expected an object", declaration.source,
              to_json_text(groups));
-    for (const auto& [name, group] : groups.object()) {
-        const Json* weights = find_value(group, "weights");
+    for (const auto& [name, entry] : groups.object()) {
+        const Json* weights = find_value(entry, "weights");
         if (weights == nullptr) continue;  // only activations are quantized
-        declaration.forms.insert(form_of_weights(*weights, declaration.source));
+        const StoredForm form = form_of_weights(*weights, declaration.source);
+        declaration.forms.insert(form);
+        if (form != StoredForm::fp8) continue;
         const Json* tile = find_value(*weights, "block_structure");
-        if (tile != nullptr && tile->is_array()) set_tile(*tile, "block_structure", declaration);
+        const Json* group = find_value(*weights, "group_size");
+        if (tile != nullptr && tile->is_array())
+            set_tile(*tile, "block_structure", declaration);
+        else if (group != nullptr)
+            set_tile(Json::Array{Json(1), *group}, "group_size", declaration);
     }
 }
 

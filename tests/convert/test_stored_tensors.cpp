@@ -65,6 +65,12 @@ TEST_CASE("FP8 with one scale per tile") {
         "float", "strategy": "block", "block_structure": [2, 3]}}}})";
     CHECK(Stored({weight, bf16("x.weight_scale", {3, 3})}, groups).values({5, 7}) == expected);
 
+    const std::string group = R"({"quant_method": "compressed-tensors", "config_groups": {"group_0":
+        {"weights": {"num_bits": 8, "type": "float", "strategy": "group", "group_size": 3}}}})";
+    CHECK(
+        Stored({weight, bf16("x.weight_scale", {5, 3})}, group).values({5, 7}) ==
+        scaled(weight, [](int64_t row, int64_t column) { return bf16_at(row * 3 + column / 3); }));
+
     const TestTensor large = fp8({130, 257});
     CHECK(Stored({large, bf16("x.weight_scale_inv", {2, 3})}).values({130, 257}) ==
           scaled(large, [](int64_t row, int64_t column) {
