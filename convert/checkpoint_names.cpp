@@ -38,10 +38,26 @@ constexpr Pair kNemotronH[] = {
     {"ffn_latent_up.weight", "mixer.fc2_latent_proj.weight"},
 };
 
+constexpr Pair kNemotron[] = {
+    {"output_norm.weight", "norm.weight"},
+    {"output_norm.bias", "norm.bias"},
+    {"attn_norm.weight", "input_layernorm.weight"},
+    {"attn_norm.bias", "input_layernorm.bias"},
+    {"ffn_norm.weight", "post_attention_layernorm.weight"},
+    {"ffn_norm.bias", "post_attention_layernorm.bias"},
+    {"attn_q.weight", "self_attn.q_proj.weight"},
+    {"attn_k.weight", "self_attn.k_proj.weight"},
+    {"attn_v.weight", "self_attn.v_proj.weight"},
+    {"attn_output.weight", "self_attn.o_proj.weight"},
+    {"ffn_up.weight", "mlp.up_proj.weight"},
+    {"ffn_down.weight", "mlp.down_proj.weight"},
+};
+
 struct Spelling {
     const char* prefix;
     const char* embedding;
     std::span<const Pair> pairs;
+    bool norms_are_weight_plus_one = false;
 };
 
 // The first is the one that error messages speak of if the checkpoint has no embedding table.
@@ -50,6 +66,7 @@ constexpr Spelling kSpellings[] = {
     {"backbone.", "embedding.weight", kNemotronH},
     {"model.", "embeddings.weight", kNemotronH},
     {"model.", "embedding.weight", kNemotronH},
+    {"model.", "embed_tokens.weight", kNemotron, true},
 };
 
 // Multimodal checkpoints have the language model inside of another.
@@ -60,6 +77,7 @@ constexpr const char* kWrappers[] = {"", "language_model."};
 CheckpointNames::CheckpointNames(const SafetensorsSet& weights) {
     const auto use = [&](const std::string& wrapper, const Spelling& spelling) {
         pairs_ = spelling.pairs;
+        norms_are_weight_plus_one_ = spelling.norms_are_weight_plus_one;
         prefix_ = wrapper + spelling.prefix;
         embedding_ = prefix_ + spelling.embedding;
         head_ = wrapper + "lm_head.weight";

@@ -21,6 +21,9 @@ public:
     std::string of(const TensorSpec& spec) const;
     std::string of_expert(const TensorSpec& spec, int64_t expert) const;
 
+    // LayerNorm1P: the norm is that of weight + 1.
+    bool norms_are_weight_plus_one() const { return norms_are_weight_plus_one_; }
+
     // Whether the language model has a tensor of this name, even one that nobody knows.
     bool is_inside(std::string_view name) const { return name.starts_with(prefix_); }
     // A tied model may still store its head.
@@ -33,6 +36,7 @@ public:
 
 private:
     std::span<const Pair> pairs_;
+    bool norms_are_weight_plus_one_ = false;
     std::string prefix_;     // "backbone."
     std::string embedding_;  // "backbone.embeddings.weight"
     std::string head_;       // "lm_head.weight"

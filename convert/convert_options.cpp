@@ -97,7 +97,7 @@ void describe_convert(CLI::App& app, ConvertCommand& command) {
 
 ConverterCommand parse_converter_command(int argc, const char* const* argv) {
     CLI::App app(
-        "Converts a Hugging Face checkpoint of the Nemotron-H family, or a GGUF file, "
+        "Converts a Hugging Face checkpoint (Nemotron-H, Nemotron-4, Minitron) or a GGUF file "
         "into a GGUF file.",
         "nemo-convert");
     app.require_subcommand(0, 1);

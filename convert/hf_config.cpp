@@ -18,6 +18,7 @@ struct HfArchitecture {
 constexpr HfArchitecture kArchitectures[] = {
     {"NemotronHForCausalLM", "nemotron_h", read_hf_nemotron_h},
     {"NemotronHPuzzleForCausalLM", "nemotron_h_puzzle", read_hf_nemotron_h},
+    {"NemotronForCausalLM", "nemotron", read_hf_nemotron},
 };
 
 std::string supported_names() {

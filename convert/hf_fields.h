@@ -56,5 +56,6 @@ private:
 // What an architecture has to say beyond the fields that all have (names, vocabulary, hidden size,
 // context, tied embeddings): its norms and its layers.
 void read_hf_nemotron_h(const HfFields& fields, ModelConfig& config);
+void read_hf_nemotron(const HfFields& fields, ModelConfig& config);
 
 }  // namespace nemo

@@ -64,6 +64,7 @@ void TensorSource::read_part(const StoredTensor& part, int64_t first, int64_t n,
     for (int64_t i = 0; i < n; ++i) {
         const float stored = target[i];
         if (transform_ == Transform::negative_exp) target[i] = -std::exp(stored);
+        if (transform_ == Transform::plus_one) target[i] = stored + 1.0f;
         if (std::isfinite(target[i])) continue;
         part.check_scale(first + i, source_);
         fail(ErrorCode::bad_file, "{}: tensor {}: element {} is {}", source_, part.weight.name,
@@ -106,17 +107,22 @@ std::vector<float> TensorSource::factors() const {
     return factors;
 }
 
-WeightSourcePtr CheckpointTensors::bind(const TensorSpec& spec) {
+TensorSource::Transform CheckpointTensors::transform_of(const TensorSpec& spec) const {
     using Transform = TensorSource::Transform;
-    const Transform transform =
-        spec.role == TensorRole::ssm_a ? Transform::negative_exp : Transform::none;
+    if (spec.role == TensorRole::ssm_a) return Transform::negative_exp;
+    const bool lacks_one = spec.role == TensorRole::norm && names_.norms_are_weight_plus_one();
+    return lacks_one ? Transform::plus_one : Transform::none;
+}
+
+WeightSourcePtr CheckpointTensors::bind(const TensorSpec& spec) {
     std::vector<StoredTensor> parts;
     if (spec.role == TensorRole::experts_up || spec.role == TensorRole::experts_down) {
         parts = find_experts(spec);
     } else {
         parts.push_back(stored_.find(names_.of(spec), checkpoint_shape(spec)));
     }
-    return std::make_shared<TensorSource>(std::move(parts), transform, spec.dims[0], source_);
+    return std::make_shared<TensorSource>(std::move(parts), transform_of(spec), spec.dims[0],
+                                          source_);
 }
 
 // Native transformers stacks the experts of a layer in one tensor; the hub has one per expert.

@@ -3,7 +3,8 @@
 // Every tensor of the file is, element by element in row-major order, either one checkpoint tensor
 // or the concatenation of the per-expert ones; shapes differ only by dropped or split dimensions.
 // So a source is a list of equal parts and a function of one value. Q and K rows are not permuted:
-// without rotary positions any order within a head gives the same attention.
+// without rotary positions any order within a head gives the same attention, and with them the
+// file's order is the checkpoint's (half-split).
 #pragma once
 
 #include "convert/checkpoint_names.h"
@@ -24,6 +25,7 @@ public:
     enum class Transform {
         none,
         negative_exp,  // A_log -> A
+        plus_one,      // the weight of LayerNorm1P -> of LayerNorm
     };
 
     // `parts` have equally many elements and are at least one; `row_length` is dims[0] of the
@@ -72,6 +74,7 @@ public:
     std::vector<std::string> unused_tensors() const;
 
 private:
+    TensorSource::Transform transform_of(const TensorSpec& spec) const;
     std::vector<StoredTensor> find_experts(const TensorSpec& spec);
 
     const SafetensorsSet& weights_;

@@ -1,4 +1,4 @@
-// What a device can do for a model: memory and about fifteen coarse operations, free of any
+// What a device can do for a model: memory and about eighteen coarse operations, free of any
 // architecture. One implementation per device; the CPU's lies in kernels/cpu.
 //
 // Conventions
@@ -73,10 +73,19 @@ struct SsmScan {
     int64_t n_tokens;
 };
 
+// Rotary positions (arXiv 2104.09864), half-split as in GPT-NeoX: of the first n_dims values of a
+// head, i and i + n_dims/2 turn by the angle position * position_scale * theta^(-2i/n_dims).
+struct RotaryShape {
+    int64_t n_dims = 0;  // even; 0: no positions
+    float theta = 10000.0f;
+    float position_scale = 1.0f;
+};
+
 struct AttentionShape {
     int64_t n_heads = 0;
     int64_t n_kv_heads = 0;
     int64_t head_dim = 0;
+    RotaryShape rotary;  // of Q and K
 
     int64_t q_dim() const { return n_heads * head_dim; }
     int64_t kv_dim() const { return n_kv_heads * head_dim; }
@@ -108,6 +117,10 @@ public:
     virtual void rms_norm(const float* x, const Weight& weight, float eps, int64_t n_tokens,
                           int64_t n, float* y) = 0;
 
+    // y = (x - mean(x)) / sqrt(variance(x) + eps) * weight + bias, per row of n. y may be x.
+    virtual void layer_norm(const float* x, const Weight& weight, const Weight& bias, float eps,
+                            int64_t n_tokens, int64_t n, float* y) = 0;
+
     // y [T, n_out] from x [T, n_in]: v = W x (+ bias), then the epilogue.
     virtual void matmul(const Weight& weight, const float* x, int64_t n_tokens, float* y,
                         Epilogue epilogue, const Weight& bias = {}) = 0;
@@ -128,13 +141,18 @@ public:
     virtual void gated_group_norm(float* y, const float* z, int64_t z_stride, const Weight& weight,
                                   float eps, int64_t n_tokens, int64_t n, int64_t n_groups) = 0;
 
+    // Turns every head of x [T, n_heads, head_dim] to the token's position, in place; that of the
+    // first is `position`.
+    virtual void rope(const RotaryShape& rotary, int64_t n_heads, int64_t head_dim,
+                      int64_t position, int64_t n_tokens, float* x) = 0;
+
     // Writes the K or V rows of n_tokens tokens at position `position` of a cache [n_context,
     // kv_dim].
     virtual void kv_append(const float* rows, int64_t n_tokens, int64_t kv_dim, int64_t position,
                            float* cache) = 0;
 
-    // Causal grouped-query attention without positions: query t sees cache rows [0, position + t],
-    // scale head_dim^-1/2, softmax in fp32. q, y: [T, q_dim].
+    // Causal grouped-query attention on Q and K as they are (see rope): query t sees cache rows [0,
+    // position + t], scale head_dim^-1/2, softmax in fp32. q, y: [T, q_dim].
     virtual void attention(const AttentionShape& shape, const float* q, const float* k_cache,
                            const float* v_cache, int64_t position, int64_t n_tokens, float* y) = 0;
 

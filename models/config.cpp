@@ -9,7 +9,7 @@ namespace nemo {
 
 namespace {
 
-constexpr int64_t kMaxLayers = 512;  // llama.cpp's limit too
+constexpr int64_t kMaxBlocks = 512;  // llama.cpp's limit too
 constexpr int64_t kMaxExperts = 1024;
 constexpr int64_t kMaxDim = int64_t{1} << 24;
 
@@ -48,6 +48,23 @@ public:
         multiple("the number of attention heads", shape.n_heads, "key-value heads",
                  shape.n_kv_heads);
         in_range("the attention query size", shape.q_dim(), 1, kMaxDim);
+        rotary(shape);
+    }
+
+    void rotary(const AttentionShape& shape) const {
+        const RotaryShape& rotary = shape.rotary;
+        in_range("the number of rotary dimensions", rotary.n_dims, 0, shape.head_dim);
+        if (rotary.n_dims % 2 != 0)
+            fail(ErrorCode::bad_file, "{}: the number of rotary dimensions is {}, which is odd",
+                 source_, rotary.n_dims);
+        above_zero("the rotary base", rotary.theta);
+        above_zero("the rotary scale", rotary.position_scale);
+    }
+
+    void above_zero(std::string_view field, float value) const {
+        if (!(value > 0.0f && std::isfinite(value)))
+            fail(ErrorCode::bad_file, "{}: {} is {}, but a finite number above 0 is needed",
+                 source_, field, value);
     }
 
     void moe(const MoeShape& moe) const {
@@ -103,11 +120,15 @@ int64_t ModelConfig::n_layers(LayerKind kind) const {
     return std::ranges::count(layers, kind, &LayerConfig::kind);
 }
 
+void check_block_count(int64_t n_blocks, const std::string& source) {
+    Checker(source).in_range("the number of blocks", n_blocks, 1, kMaxBlocks);
+}
+
 void check_config(const ModelConfig& config, const std::string& source) {
     const Checker check(source);
     check.in_range("the vocabulary size", config.n_vocab, 1, kMaxDim);
     check.in_range("the hidden size", config.n_embd, 1, kMaxDim);
-    check.in_range("the number of layers", std::ssize(config.layers), 1, kMaxLayers);
+    check_block_count(config.n_blocks(), source);
     if (!(config.norm_eps > 0.0f && config.norm_eps < 1.0f))
         fail(ErrorCode::bad_file, "{}: the norm epsilon is {}, but 0 < epsilon < 1 is needed",
              source, config.norm_eps);

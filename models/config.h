@@ -33,12 +33,18 @@ struct LayerConfig {
     MoeShape moe;
 };
 
+enum class NormKind {
+    rms,    // x / sqrt(mean(x^2) + eps) * weight
+    layer,  // (x - mean(x)) / sqrt(variance(x) + eps) * weight + bias
+};
+
 struct ModelConfig {
-    std::string architecture;  // as GGUF names it: "nemotron_h", "nemotron_h_moe"
+    std::string architecture;  // as GGUF names it: "nemotron_h", "nemotron_h_moe", "nemotron"
     std::string name;
     int64_t n_vocab = 0;
     int64_t n_embd = 0;
-    int64_t n_context = 0;  // trained context length, a hint only: there are no positions
+    int64_t n_context = 0;  // trained context length, a hint only
+    NormKind norm = NormKind::rms;
     float norm_eps = 1e-5f;
     bool tied_embeddings = false;  // the head is the embedding table
     std::vector<LayerConfig> layers;
@@ -56,6 +62,9 @@ struct ModelConfig {
 // Throws Error{bad_file} naming the source, the field and the value if a number is out of range or
 // two disagree (heads not a multiple of groups, ...).
 void check_config(const ModelConfig& config, const std::string& source);
+
+// The part of check_config that must come before layers are made from a number in a file.
+void check_block_count(int64_t n_blocks, const std::string& source);
 
 // Reads the architecture's keys, and looks at the tensors for what they leave open: vocabulary
 // size, tied head, and whether a feed-forward layer of a MoE model is dense. Multi-token-prediction

@@ -19,6 +19,7 @@ struct Architecture {
 constexpr Architecture kArchitectures[] = {
     {"nemotron_h", read_nemotron_h, write_nemotron_h},
     {"nemotron_h_moe", read_nemotron_h, write_nemotron_h},
+    {"nemotron", read_nemotron, write_nemotron},
 };
 
 const Architecture* find_architecture(const std::string& name) {
@@ -38,16 +39,14 @@ std::string architecture_names() {
 
 int64_t ConfigReader::n_blocks() const {
     const int64_t n = integer("block_count");
-    if (n < 1 || n > 512)
-        fail(ErrorCode::bad_file, "{}: key {} is {}, but 1 to 512 is supported", file_.path(),
-             name("block_count"), n);
+    check_block_count(n, fmt::format("{}: key {}", file_.path(), name("block_count")));
     return n;
 }
 
 AttentionShape ConfigReader::attention_shape(size_t i, int64_t n_embd) const {
     AttentionShape shape;
     shape.n_heads = of_block("attention.head_count", i);
-    shape.n_kv_heads = of_block("attention.head_count_kv", i);
+    shape.n_kv_heads = of_block("attention.head_count_kv", i, shape.n_heads);
     const int64_t usual_dim = shape.n_heads > 0 ? n_embd / shape.n_heads : 0;
     shape.head_dim = of_block("attention.key_length", i, usual_dim);
     return shape;

@@ -80,5 +80,7 @@ private:
 // What an architecture has to say beyond the keys that all have: its norms and its layers.
 void read_nemotron_h(const ConfigReader& keys, ModelConfig& config);
 void write_nemotron_h(const ModelConfig& config, ConfigWriter& keys);
+void read_nemotron(const ConfigReader& keys, ModelConfig& config);
+void write_nemotron(const ModelConfig& config, ConfigWriter& keys);
 
 }  // namespace nemo

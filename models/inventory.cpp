@@ -19,7 +19,7 @@ public:
         for (size_t i = 0; i < config_.layers.size(); ++i) add_layer(i);
         layer_ = block_ = -1;
         prefix_.clear();
-        add_f32(TensorRole::norm, "output_norm.weight", {config_.n_embd});
+        add_norm("output_norm");
         if (!config_.tied_embeddings)
             add(TensorRole::output, "output.weight", {config_.n_embd, config_.n_vocab});
         return std::move(specs_);
@@ -41,12 +41,18 @@ private:
         add(role, name, dims, true);
     }
 
+    void add_norm(const std::string& name) {
+        add_f32(TensorRole::norm, name + ".weight", {config_.n_embd});
+        if (config_.norm == NormKind::layer)
+            add_f32(TensorRole::norm_bias, name + ".bias", {config_.n_embd});
+    }
+
     void add_layer(size_t i) {
         const LayerConfig& layer = config_.layers[i];
         layer_ = static_cast<int>(i);
         block_ = block_of(config_, i);
         prefix_.clear();
-        add_f32(TensorRole::norm, norm_name(config_, i) + ".weight", {config_.n_embd});
+        add_norm(norm_name(config_, i));
         prefix_ = block_prefix(config_, i);
         switch (layer.kind) {
             case LayerKind::mamba2:

@@ -16,6 +16,7 @@ enum class TensorRole {
     token_embedding,
     output,
     norm,  // also the final one
+    norm_bias,
     ssm_in,
     ssm_conv_weight,
     ssm_conv_bias,

@@ -1,4 +1,5 @@
-// Grouped-query attention without positions: in a hybrid model order comes from the Mamba-2 layers.
+// Grouped-query attention. A hybrid model has no positions here, order comes from its Mamba-2
+// layers; a Transformer turns queries and keys, and the cache holds keys that are turned already.
 #include "models/layers.h"
 
 namespace nemo {
@@ -12,6 +13,10 @@ void attention_layer(const LayerInput& in, const AttentionShape& shape,
     in.backend.matmul(weights.q.weight, in.h, n_tokens, q, Epilogue::store, weights.q.bias);
     in.backend.matmul(weights.k.weight, in.h, n_tokens, k, Epilogue::store, weights.k.bias);
     in.backend.matmul(weights.v.weight, in.h, n_tokens, v, Epilogue::store, weights.v.bias);
+    if (const RotaryShape& rotary = shape.rotary; rotary.n_dims > 0) {
+        in.backend.rope(rotary, shape.n_heads, shape.head_dim, in.position, n_tokens, q);
+        in.backend.rope(rotary, shape.n_kv_heads, shape.head_dim, in.position, n_tokens, k);
+    }
     in.backend.kv_append(k, n_tokens, shape.kv_dim(), in.position, keys);
     in.backend.kv_append(v, n_tokens, shape.kv_dim(), in.position, values);
 

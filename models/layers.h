@@ -1,4 +1,5 @@
-// The four layer kinds of the Nemotron-H family (arXiv 2504.03624). Each takes the normed input of
+// The layer kinds: those of the Nemotron-H family (arXiv 2504.03624), of which a plain Transformer
+// needs two. Each takes the normed input of
 // a chunk of T tokens and adds its result to the residual stream:  x += mixer(h).
 #pragma once
 
@@ -43,8 +44,13 @@ struct MoeWeights {
     Weight shared_up, shared_down;    // optional, together
 };
 
+struct NormWeights {
+    Weight weight;
+    Weight bias;  // of a LayerNorm
+};
+
 struct LayerWeights {
-    Weight norm;
+    NormWeights norm;
     std::variant<Mamba2Weights, AttentionWeights, MlpWeights, MoeWeights> mixer;
 };
 

@@ -20,9 +20,17 @@ Model::Model(std::shared_ptr<const ModelFile> file, Backend& backend)
     : file_(std::move(file)), backend_(backend), config_(config_from_gguf(*file_)) {
     WeightBinder binder(*file_, config_, backend_);
     token_embedding_ = binder.take("token_embd.weight");
-    output_norm_ = binder.take("output_norm.weight");
+    output_norm_ = binder.take_norm("output_norm");
     output_ = config_.tied_embeddings ? token_embedding_ : binder.take("output.weight");
     for (size_t i = 0; i < config_.layers.size(); ++i) layers_.push_back(binder.take_layer(i));
+}
+
+void Model::apply_norm(const NormWeights& norm, const float* x, int64_t n_tokens, float* y) const {
+    const int64_t n_embd = config_.n_embd;
+    if (config_.norm == NormKind::rms)
+        backend_.rms_norm(x, norm.weight, config_.norm_eps, n_tokens, n_embd, y);
+    else
+        backend_.layer_norm(x, norm.weight, norm.bias, config_.norm_eps, n_tokens, n_embd, y);
 }
 
 void Model::run_layer(size_t layer, const LayerInput& in, SequenceState& state) const {
@@ -51,7 +59,7 @@ void Model::forward(std::span<const int32_t> tokens, SequenceState& state, Works
     float* h = work.get(Scratch::normed, n_tokens * n_embd);  // [T, E]
     backend_.embed(token_embedding_, tokens, x);
     for (size_t i = 0; i < layers_.size(); ++i) {
-        backend_.rms_norm(x, layers_[i].norm, config_.norm_eps, n_tokens, n_embd, h);
+        apply_norm(layers_[i].norm, x, n_tokens, h);
         run_layer(i,
                   {.backend = backend_,
                    .work = work,
@@ -64,7 +72,7 @@ void Model::forward(std::span<const int32_t> tokens, SequenceState& state, Works
     }
     if (n_logits > 0) {
         const float* last = x + (n_tokens - n_logits) * n_embd;
-        backend_.rms_norm(last, output_norm_, config_.norm_eps, n_logits, n_embd, h);
+        apply_norm(output_norm_, last, n_logits, h);
         backend_.matmul(output_, h, n_logits, logits, Epilogue::store);
     }
     backend_.sync();

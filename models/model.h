@@ -32,13 +32,15 @@ public:
                  int64_t n_logits, float* logits) const;
 
 private:
+    // x, y: [T, E].
+    void apply_norm(const NormWeights& norm, const float* x, int64_t n_tokens, float* y) const;
     void run_layer(size_t layer, const LayerInput& in, SequenceState& state) const;
 
     std::shared_ptr<const ModelFile> file_;
     Backend& backend_;
     ModelConfig config_;
     Weight token_embedding_;
-    Weight output_norm_;
+    NormWeights output_norm_;
     Weight output_;
     std::vector<LayerWeights> layers_;
 };

@@ -99,10 +99,17 @@ MoeWeights WeightBinder::take_moe(size_t layer, const MoeShape& shape) {
     return weights;
 }
 
+NormWeights WeightBinder::take_norm(const std::string& name) {
+    NormWeights norm;
+    norm.weight = take(name + ".weight");
+    if (config_.norm == NormKind::layer) norm.bias = take(name + ".bias");
+    return norm;
+}
+
 LayerWeights WeightBinder::take_layer(size_t layer) {
     const LayerConfig& config = config_.layers[layer];
     LayerWeights weights;
-    weights.norm = take(norm_name(config_, layer) + ".weight");
+    weights.norm = take_norm(norm_name(config_, layer));
     switch (config.kind) {
         case LayerKind::mamba2:
             weights.mixer = Mamba2Weights{

@@ -20,6 +20,8 @@ public:
     // A tensor of the inventory. Throws Error{bad_file} if it is missing, has other dims, or is
     // quantized where only F32 is possible.
     Weight take(const std::string& name);
+    // `name` without suffix.
+    NormWeights take_norm(const std::string& name);
     LayerWeights take_layer(size_t layer);
 
 private:

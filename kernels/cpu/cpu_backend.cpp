@@ -7,6 +7,7 @@
 #include "core/thread_pool.h"
 #include "kernels/cpu/experts.h"
 #include "kernels/cpu/matmul.h"
+#include "kernels/cpu/rope.h"
 #include "kernels/cpu/router.h"
 #include "kernels/cpu/scratch.h"
 #include "quant/codec.h"
@@ -99,6 +100,14 @@ public:
         });
     }
 
+    void layer_norm(const float* x, const Weight& weight, const Weight& bias, float eps,
+                    int64_t n_tokens, int64_t n, float* y) override {
+        pool_.parallel_for(n_tokens, kTokenGrain, [&](int64_t begin, int64_t end, int) {
+            for (int64_t t = begin; t < end; ++t)
+                ops_.layer_norm(x + t * n, weight.f32(), bias.f32(), n, eps, y + t * n);
+        });
+    }
+
     void matmul(const Weight& weight, const float* x, int64_t n_tokens, float* y, Epilogue epilogue,
                 const Weight& bias) override {
         const DotPlan plan = plan_dot(ops_, weight.view.dtype);
@@ -147,6 +156,16 @@ public:
                 ops_.gated_norm(y + t * n + offset, z + t * z_stride + offset,
                                 weight.f32() + offset, size, eps);
             }
+        });
+    }
+
+    void rope(const RotaryShape& rotary, int64_t n_heads, int64_t head_dim, int64_t position,
+              int64_t n_tokens, float* x) override {
+        pool_.parallel_for(n_tokens, kTokenGrain, [&](int64_t begin, int64_t end, int thread) {
+            float* angles = floats_[static_cast<size_t>(thread)].get(rotary.n_dims);
+            for (int64_t t = begin; t < end; ++t)
+                rotate_heads(rotary, n_heads, head_dim, position + t, angles,
+                             x + t * n_heads * head_dim);
         });
     }
 

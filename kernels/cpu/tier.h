@@ -86,6 +86,8 @@ struct TierOps {
     void (*scan)(const ScanJob& job);
 
     void (*rms_norm)(const float* x, const float* weight, int64_t n, float eps, float* y);
+    void (*layer_norm)(const float* x, const float* weight, const float* bias, int64_t n, float eps,
+                       float* y);
     // y = rms_norm(y * silu(z)) * weight.
     void (*gated_norm)(float* y, const float* z, const float* weight, int64_t n, float eps);
 

@@ -177,6 +177,24 @@ void rms_norm(const float* x, const float* weight, int64_t n, float eps, float* 
     });
 }
 
+void layer_norm(const float* x, const float* weight, const float* bias, int64_t n, float eps,
+                float* y) {
+    Vec16 sums = splat(0.0f);
+    for_each_16(n, [&](auto load_at, auto) { sums = sums + load_at(x); });
+    const Vec16 shift = splat(-sum(sums) / static_cast<float>(n));
+    // The lanes past the end must add 0 to the squares, not mean^2: they are 0 only once reloaded.
+    Vec16 squares = splat(0.0f);
+    for_each_16(n, [&](auto load_at, auto store_at) {
+        store_at(y, load_at(x) + shift);
+        const Vec16 v = load_at(y);
+        squares = fma(v, v, squares);
+    });
+    const Vec16 inverse = splat(inverse_rms(sum(squares), n, eps));
+    for_each_16(n, [&](auto load_at, auto store_at) {
+        store_at(y, fma(load_at(y) * inverse, load_at(weight), load_at(bias)));
+    });
+}
+
 void gated_norm(float* y, const float* z, const float* weight, int64_t n, float eps) {
     for_each_16(n,
                 [&](auto load_at, auto store_at) { store_at(y, load_at(y) * silu(load_at(z))); });

@@ -11,6 +11,7 @@ constexpr TierOps tier_table() {
         .conv_silu = conv_silu,
         .scan = scan,
         .rms_norm = rms_norm,
+        .layer_norm = layer_norm,
         .gated_norm = gated_norm,
         .softmax = softmax,
         .weighted_sum = weighted_sum,

@@ -27,6 +27,15 @@ SPLIT_REGEX = (
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
+SENTENCEPIECE_TEXT = (
+    "the cat and the other cats sat on the mat in the morning sun and then they went into the house "
+    "to find something to eat because the morning had made them hungry and the house was warm . "
+    "there was a dish of milk near the door , and another one on the table , but the other animals "
+    "had been there before them and there was nothing left to drink . so the cats went out again , "
+    "and they found the sun had gone , and the rain was coming down on the mat and on the house .")
+SENTENCEPIECE_TEMPLATE = (
+    "{% for message in messages %}<extra_id_1>{{ message.role }}\n{{ message.content }}\n"
+    "{% endfor %}{% if add_generation_prompt %}<extra_id_1>Assistant\n{% endif %}")
 E4M3_MAX = 448.0
 
 
@@ -76,12 +85,14 @@ def write_safetensors(path, tensors):
 
 
 def config_json(spec):
+    if spec["nemotron"]:
+        return nemotron_config_json(spec)
     legacy = spec["legacy_names"]
     config = {
         "architectures": [f"NemotronH{'Puzzle' if spec['varying'] else ''}ForCausalLM"],
         "model_type": "nemotron_h_puzzle" if spec["varying"] else "nemotron_h",
         "torch_dtype": "float32" if spec["storage"] == "F32" else "bfloat16",
-        "vocab_size": N_VOCAB,
+        "vocab_size": spec["n_vocab"],
         "hidden_size": spec["h"],
         "num_hidden_layers": len(spec["kinds"]) if spec["blocks"] == "pattern" else None,
         "num_attention_heads": spec["n_heads"],
@@ -133,6 +144,20 @@ def config_json(spec):
         # As in published Puzzle models: these are told by the blocks alone.
         del config["num_experts_per_tok"], config["moe_intermediate_size"]
     return config
+
+
+def nemotron_config_json(spec):
+    return {
+        "architectures": ["NemotronForCausalLM"], "model_type": "nemotron",
+        "torch_dtype": "float32" if spec["storage"] == "F32" else "bfloat16",
+        "vocab_size": spec["n_vocab"], "hidden_size": spec["h"],
+        "num_hidden_layers": len(spec["kinds"]) // 2, "intermediate_size": spec["ff"][0],
+        "num_attention_heads": spec["n_heads"], "num_key_value_heads": spec["n_kv"],
+        "head_dim": spec["hd"], "partial_rotary_factor": 0.5, "rope_theta": 10000,
+        "hidden_act": "relu2", "norm_eps": 1e-5, "attention_bias": False, "mlp_bias": False,
+        "attention_dropout": 0.0, "tie_word_embeddings": False, "max_position_embeddings": 4096,
+        "bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0,
+    }
 
 
 def layer_spec(spec, layer):
@@ -198,11 +223,95 @@ def tokenizer_config_json():
             "chat_template": CHAT_TEMPLATE}
 
 
+# ---------------------------------------------------------------- SentencePiece
+
+
+def bpe_pieces(text, n):
+    """The n pieces that byte pair encoding merges first in a text, words led by U+2581."""
+    words = [list("\u2581" + word) for word in text.split()]
+    pieces = []
+    while len(pieces) < n:
+        counts = {}
+        for word in words:
+            for pair in zip(word, word[1:]):
+                counts[pair] = counts.get(pair, 0) + 1
+        best = min(counts, key=lambda pair: (-counts[pair], pair))
+        pieces.append("".join(best))
+        for word in words:
+            i = 0
+            while i + 1 < len(word):
+                if (word[i], word[i + 1]) == best:
+                    word[i : i + 2] = [pieces[-1]]
+                i += 1
+    return pieces
+
+
+def proto(*fields):
+    """A protobuf message of (number, value): int, float or bytes."""
+    def varint(value):
+        return bytes([value]) if value < 128 else bytes([value & 127 | 128]) + varint(value >> 7)
+
+    message = b""
+    for number, value in fields:
+        if isinstance(value, int):
+            message += varint(number << 3) + varint(value)
+        elif isinstance(value, float):
+            message += varint(number << 3 | 5) + struct.pack("<f", value)
+        else:
+            message += varint(number << 3 | 2) + varint(len(value)) + value
+    return message
+
+
+def sentencepiece_model(n_pieces):
+    """As Nemotron-4's: BPE with byte fallback, no normalization but the space before the text."""
+    normal, unknown, control, user_defined, byte = 1, 2, 3, 4, 6
+    pieces = [("<pad>", 0.0, control), ("<unk>", 0.0, unknown), ("<s>", 0.0, control),
+              ("</s>", 0.0, control), ("<extra_id_0>", 0.0, user_defined),
+              ("<extra_id_1>", 0.0, user_defined)]
+    pieces += [(f"<0x{value:02X}>", 0.0, byte) for value in range(256)]
+    letters = "\u2581etaoinshrdlucmfwypvbgk.,"
+    merged = bpe_pieces(SENTENCEPIECE_TEXT, n_pieces - len(pieces) - len(letters))
+    pieces += [(piece, -float(rank), normal) for rank, piece in enumerate([*merged, *letters])]
+    return proto(
+        *((1, proto((1, text.encode()), (2, score), (3, kind))) for text, score, kind in pieces),
+        (2, proto((3, 2), (4, n_pieces), (35, 1), (40, 1), (41, 2), (42, 3), (43, 0))),
+        (3, proto((1, b"identity"), (3, 1), (4, 0), (5, 1))))
+
+
+def sentencepiece_config_json():
+    added = {str(i): {"content": text, "lstrip": False, "normalized": False, "rstrip": False,
+                      "single_word": False, "special": True}
+             for i, text in enumerate(["<pad>", "<unk>", "<s>", "</s>", "<extra_id_0>",
+                                       "<extra_id_1>"])}
+    return {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "add_eos_token": False,
+            "added_tokens_decoder": added, "bos_token": "<s>", "eos_token": "</s>",
+            "pad_token": "<pad>", "unk_token": "<unk>", "legacy": False,
+            "chat_template": SENTENCEPIECE_TEMPLATE}
+
+
 # ---------------------------------------------------------------- tensors
+
+
+def nemotron_names(weights):
+    """Canonical weights -> {checkpoint name: float64 array} of NemotronForCausalLM."""
+    outer = {canonical: name for name, canonical in reference.NEMOTRON_OUTER.items()}
+    parts = {canonical: name for name, canonical in reference.NEMOTRON_PARTS.items()}
+    tensors = {}
+    for name, value in weights.items():
+        stem, _, suffix = name.rpartition(".")
+        if stem in outer:
+            tensors[f"{outer[stem]}.{suffix}"] = value
+        else:
+            layer, _, part = stem.removeprefix("layers.").partition(".")
+            block, second = divmod(int(layer), 2)
+            tensors[f"model.layers.{block}.{parts[second, part]}.{suffix}"] = value
+    return tensors
 
 
 def checkpoint_names(spec, weights):
     """Canonical weights -> {checkpoint name: float64 array}, in the spelling of the spec."""
+    if spec["nemotron"]:
+        return nemotron_names(weights)
     tensors = {}
     for name, value in weights.items():
         has_no_prefix = name == "lm_head.weight" or name.startswith("mtp.")
@@ -260,11 +369,18 @@ def write_checkpoint(directory, spec, weights):
         write_json(os.path.join(directory, "model.safetensors.index.json"),
                    {"metadata": {"total_size": n_bytes}, "weight_map": weight_map})
     write_json(os.path.join(directory, "config.json"), config_json(spec))
+    ends = {"bos_token_id": 2, "eos_token_id": 3} if spec["nemotron"] else {
+        "bos_token_id": 1, "eos_token_id": [2, 4]}
     write_json(os.path.join(directory, "generation_config.json"),
-               {"bos_token_id": 1, "eos_token_id": [2, 4], "pad_token_id": 0, "do_sample": True,
-                "temperature": 1.0, "top_p": 1.0})
-    write_json(os.path.join(directory, "tokenizer.json"), tokenizer_json())
-    write_json(os.path.join(directory, "tokenizer_config.json"), tokenizer_config_json())
+               {**ends, "pad_token_id": 0, "do_sample": True, "temperature": 1.0, "top_p": 1.0})
+    if spec["nemotron"]:
+        with open(os.path.join(directory, "tokenizer.model"), "wb") as file:
+            file.write(sentencepiece_model(spec["n_vocab"]))
+        tokenizer_config = sentencepiece_config_json()
+    else:
+        write_json(os.path.join(directory, "tokenizer.json"), tokenizer_json())
+        tokenizer_config = tokenizer_config_json()
+    write_json(os.path.join(directory, "tokenizer_config.json"), tokenizer_config)
     if spec["storage"] == "FP8":
         write_json(os.path.join(directory, "hf_quant_config.json"), {
             "producer": {"name": "modelopt", "version": "0.29.0"},

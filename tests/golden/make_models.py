@@ -34,6 +34,7 @@ DEFAULTS = {
     "f32_scalars": True,
     "prefix": "backbone.", "blocks": "pattern", "stacked": False, "n_shards": 1, "tied": False,
     "mtp": False, "legacy_names": False, "mixer_size": 0.2, "K": 4,
+    "nemotron": False, "n_vocab": checkpoint_writer.N_VOCAB,
     "varying": None,  # {layer index or "mtp": what is different there}; a Puzzle model
 }
 
@@ -84,6 +85,10 @@ MODELS = {
                 "topk_group": 1, "scale": 1.5},
         "varying": {1: {"top_k": 3, "mi": 64}, 2: {"N": 32}, 4: {"ne": 4, "top_k": 1},
                     5: {"ne": 12, "mi": 96}, "mtp": {"top_k": 4, "mi": 64}},
+    },
+    "nemotron": {
+        "seed": 7, "kinds": "*-*-", "h": 96, "n_heads": 6, "n_kv": 2, "hd": 16, "ff": [160, 160],
+        "nemotron": True, "n_vocab": 384,
     },
 }
 
@@ -146,9 +151,16 @@ def mlp_weights(rng, spec, width):
     }
 
 
+def norm_weights(rng, spec, name):
+    weight = rng.uniform(0.7, 1.3, spec["h"])
+    if not spec["nemotron"]:
+        return {f"{name}.weight": weight}
+    return {f"{name}.weight": weight - 1.0, f"{name}.bias": normal(rng, spec["h"], std=0.2)}
+
+
 def random_weights(rng, spec):
     """Canonical names, experts stacked, float64, mixers not yet scaled."""
-    h, n_vocab = spec["h"], checkpoint_writer.N_VOCAB
+    h, n_vocab = spec["h"], spec["n_vocab"]
     weights = {"embeddings.weight": normal(rng, n_vocab, h, std=1.0)}
     widths = iter(spec["ff"])
     for i, kind in enumerate(spec["kinds"]):
@@ -157,11 +169,13 @@ def random_weights(rng, spec):
             "M": lambda: mamba_weights(rng, own), "*": lambda: attention_weights(rng, own),
             "-": lambda: mlp_weights(rng, own, next(widths)), "E": lambda: moe_weights(rng, own),
         }[kind]()
-        weights[f"layers.{i}.norm.weight"] = rng.uniform(0.7, 1.3, h)
+        weights.update(norm_weights(rng, spec, f"layers.{i}.norm"))
         weights.update({f"layers.{i}.mixer.{name}": value for name, value in mixer.items()})
+    weights.update(norm_weights(rng, spec, "norm_f"))
     # A tied head has the unit-size rows of the embeddings: smaller norms keep the logits moderate.
-    weights["norm_f.weight"] = rng.uniform(0.7, 1.3, h) * (2.0 * h**-0.5 if spec["tied"] else 1.0)
-    if not spec["tied"]:
+    if spec["tied"]:
+        weights["norm_f.weight"] *= 2.0 * h**-0.5
+    else:
         weights["lm_head.weight"] = normal(rng, n_vocab, h, std=2.0 * h**-0.5)
     return weights
 

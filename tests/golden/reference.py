@@ -1,4 +1,4 @@
-"""Float64 reference of the nemotron_h family, written from the equations alone.
+"""Float64 reference of nemotron_h and nemotron, written from the equations alone.
 
 It is the judge of every engine result, so it favours being obviously right over being fast: the
 state-space recurrence is sequential, one token after another, with no chunking and no fused step,
@@ -6,7 +6,8 @@ and everything after the weights is computed in float64. It reads an HF-layout c
 with its own small safetensors reader and depends on NumPy only.
 
 Notation: T tokens, V vocabulary, h hidden, H mamba heads, P mamba head_dim, N state size,
-G mamba groups, K conv kernel, di = H*P, cd = di + 2*G*N, hd attention head_dim.
+G mamba groups, K conv kernel, di = H*P, cd = di + 2*G*N, hd attention head_dim. A block of a plain
+Transformer (nemotron) is two layers here, attention and MLP, each with its norm and residual.
 
 Invariant: Model.forward may be called with any split of a token sequence; the State carries
 exactly what the next call needs and the results do not depend on where the splits are.
@@ -106,7 +107,11 @@ class Config:
             return default
 
         per_block = raw.get("block_configs")
-        if per_block:
+        self.is_nemotron = raw.get("model_type") == "nemotron"
+        if self.is_nemotron:
+            self.kinds = ["*", "-"] * first("num_hidden_layers")
+            self.layers = [self] * len(self.kinds)
+        elif per_block:
             self.kinds = [KIND_OF_BLOCK[block["block_type"]] for block in per_block]
             # What holds for one layer: its own fields, and the model's where it has none.
             shared = {key: value for key, value in raw.items()
@@ -123,11 +128,15 @@ class Config:
         self.n_heads = first("num_attention_heads", default=1)
         self.n_kv_heads = first("num_key_value_heads", default=self.n_heads)
         self.hd = first("head_dim", "attention_head_dim", default=128)
-        self.H = first("mamba_num_heads")
-        self.P = first("mamba_head_dim")
-        self.N = first("ssm_state_size", "mamba_d_state")
-        self.G = first("n_groups", "mamba_n_groups")
-        self.K = first("conv_kernel", "mamba_d_conv")
+        share = first("partial_rotary_factor", default=0.5) if self.is_nemotron else 0
+        self.n_rotary = int(self.hd * share)
+        self.rope_theta = first("rope_theta", default=10000.0)
+        self.rope_factor = (raw.get("rope_scaling") or {}).get("factor", 1.0)
+        self.H = first("mamba_num_heads", default=0)
+        self.P = first("mamba_head_dim", default=0)
+        self.N = first("ssm_state_size", "mamba_d_state", default=0)
+        self.G = first("n_groups", "mamba_n_groups", default=0)
+        self.K = first("conv_kernel", "mamba_d_conv", default=0)
         self.eps = first("layer_norm_epsilon", "rms_norm_eps", "norm_eps")
         self.dt_limit = first("time_step_limit", default=[0.0, float("inf")])
         self.top_k = first("num_experts_per_tok", default=0)
@@ -145,6 +154,22 @@ class Config:
 
 def rms_norm(x, weight, eps):
     return weight * x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps)
+
+
+def layer_norm_1p(x, weight, bias, eps):
+    centered = x - np.mean(x, axis=-1, keepdims=True)
+    variance = np.mean(centered * centered, axis=-1, keepdims=True)
+    return (1.0 + weight) * centered / np.sqrt(variance + eps) + bias
+
+
+def rotate(x, n_past, n_rotary, theta, factor):
+    """x [T,heads,hd] of the tokens after n_past: the pairs (i, i + n_rotary/2) of every head turn."""
+    positions = (n_past + np.arange(x.shape[0])) / factor
+    half = n_rotary // 2
+    angles = positions[:, None] * theta ** (-2.0 * np.arange(half) / n_rotary)
+    cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]
+    a, b, rest = x[..., :half], x[..., half:n_rotary], x[..., n_rotary:]
+    return np.concatenate([a * cos - b * sin, b * cos + a * sin, rest], axis=-1)
 
 
 def sigmoid(v):
@@ -222,13 +247,19 @@ class Model:
         mixers = {"M": self.mamba, "*": self.attention, "-": self.mlp, "E": self.moe}
         x = self.w["embeddings.weight"][np.asarray(tokens)]
         for i, kind in enumerate(config.kinds):
-            u = rms_norm(x, self.w[f"layers.{i}.norm.weight"], config.eps)
+            u = self.norm(x, f"layers.{i}.norm")
             out = mixers[kind](u, i, state)
             if self.trace is not None:
                 self.trace[f"size.{i}"] = (np.sqrt(np.mean(out**2)), np.sqrt(np.mean(x**2)))
             x = x + out
         head = self.w["embeddings.weight"] if config.tied else self.w["lm_head.weight"]
-        return self.linear(rms_norm(x, self.w["norm_f.weight"], config.eps), head)
+        return self.linear(self.norm(x, "norm_f"), head)
+
+    def norm(self, x, name):
+        weight, eps = self.w[f"{name}.weight"], self.config.eps
+        if self.config.is_nemotron:
+            return layer_norm_1p(x, weight, self.w[f"{name}.bias"], eps)
+        return rms_norm(x, weight, eps)
 
     def mixer_weight(self, i, name):
         return self.w[f"layers.{i}.mixer.{name}"]
@@ -264,6 +295,8 @@ class Model:
         q, k, v = (self.linear(u, self.mixer_weight(i, f"{name}_proj.weight"))
                    .reshape(n_tokens, -1, c.hd) for name in "qkv")
         n_past = state.k[i].shape[0]
+        if c.n_rotary:
+            q, k = (rotate(v, n_past, c.n_rotary, c.rope_theta, c.rope_factor) for v in (q, k))
         state.k[i] = np.concatenate([state.k[i], k])
         state.v[i] = np.concatenate([state.v[i], v])
         keys = np.repeat(state.k[i], c.n_heads // c.n_kv_heads, axis=1)
@@ -348,8 +381,31 @@ def canonical_weights(tensors):
     return weights
 
 
+# What canonical names call the parts of a nemotron block: (first or second layer, name).
+NEMOTRON_PARTS = {
+    "input_layernorm": (0, "norm"), "post_attention_layernorm": (1, "norm"),
+    **{f"self_attn.{name}_proj": (0, f"mixer.{name}_proj") for name in "qkvo"},
+    **{f"mlp.{name}_proj": (1, f"mixer.{name}_proj") for name in ("up", "down")},
+}
+NEMOTRON_OUTER = {"model.embed_tokens": "embeddings", "model.norm": "norm_f", "lm_head": "lm_head"}
+
+
+def canonical_nemotron_weights(tensors):
+    weights = {}
+    for name, value in tensors.items():
+        stem, _, suffix = name.rpartition(".")
+        if stem in NEMOTRON_OUTER:
+            weights[f"{NEMOTRON_OUTER[stem]}.{suffix}"] = value
+            continue
+        block, _, part = stem.removeprefix("model.layers.").partition(".")
+        second, canonical = NEMOTRON_PARTS[part]
+        weights[f"layers.{2 * int(block) + second}.{canonical}.{suffix}"] = value
+    return weights
+
+
 def load(directory):
     """Returns (Config, canonical float32 weights) of an HF-layout checkpoint."""
     with open(os.path.join(directory, "config.json")) as file:
         config = Config(json.load(file))
-    return config, canonical_weights(read_checkpoint_tensors(directory))
+    canonical = canonical_nemotron_weights if config.is_nemotron else canonical_weights
+    return config, canonical(read_checkpoint_tensors(directory))

@@ -148,6 +148,84 @@ TEST_CASE("rms_norm: odd sizes, in place, tiny and large values") {
         }
 }
 
+TEST_CASE("layer_norm: odd sizes, in place, off center, constant rows") {
+    for (const int64_t n : {1, 7, 15, 16, 17, 100, 4480})
+        for (const float center : {0.0f, 3.0f, -40.0f}) {
+            const int64_t n_tokens = 6;
+            std::vector<float> x = random_values(n_tokens * n, 43);
+            for (float& value : x) value += center;
+            std::fill_n(x.begin(), n, center);
+            const std::vector<float> w = random_values(n, 44), b = random_values(n, 45);
+            const TestTensor weight = f32_tensor({n, 1, 1, 1}, w),
+                             bias = f32_tensor({n, 1, 1, 1}, b);
+            const float eps = 1e-5f;
+            std::vector<double> expected;
+            for (size_t t = 0; t < x.size(); t += static_cast<size_t>(n)) {
+                double sum = 0.0, squares = 0.0;
+                for (size_t i = 0; i < w.size(); ++i) sum += as_double(x[t + i]);
+                const double mean = sum / static_cast<double>(n);
+                for (size_t i = 0; i < w.size(); ++i)
+                    squares += (as_double(x[t + i]) - mean) * (as_double(x[t + i]) - mean);
+                const double deviation =
+                    std::sqrt(squares / static_cast<double>(n) + as_double(eps));
+                for (size_t i = 0; i < w.size(); ++i)
+                    expected.push_back((as_double(x[t + i]) - mean) / deviation * as_double(w[i]) +
+                                       as_double(b[i]));
+            }
+            for (const CpuTier tier : tiers_here()) {
+                CAPTURE(name_of(tier));
+                CAPTURE(n);
+                CAPTURE(center);
+                const std::vector<float> y = same_for_all_threads(tier, [&](Backend& backend) {
+                    std::vector<float> values = x;
+                    backend.layer_norm(values.data(), weight.weight(), bias.weight(), eps, n_tokens,
+                                       n, values.data());
+                    return values;
+                });
+                // A mean of 40 has its last bit at 4e-6.
+                check_close(y, expected, center == 0.0f ? 2e-6 : 2e-5);
+            }
+        }
+}
+
+TEST_CASE("rope: half-split pairs turn with the position, the rest stays") {
+    const RotaryShape rotary = {.n_dims = 10, .theta = 500.0f, .position_scale = 0.25f};
+    const int64_t n_heads = 3, head_dim = 13, n_tokens = 65;
+    const std::vector<float> x = random_values(n_tokens * n_heads * head_dim, 46);
+    for (const int64_t position : {0, 1, 1000003}) {
+        CAPTURE(position);
+        std::vector<double> expected(x.begin(), x.end());
+        for (int64_t row = 0; row < n_tokens * n_heads; ++row)
+            for (int64_t i = 0; i < 5; ++i) {
+                const double angle = static_cast<double>(position + row / n_heads) * 0.25 *
+                                     std::pow(500.0, -static_cast<double>(i) / 5.0);
+                const auto first = static_cast<size_t>(row * head_dim + i), second = first + 5;
+                expected[first] =
+                    as_double(x[first]) * std::cos(angle) - as_double(x[second]) * std::sin(angle);
+                expected[second] =
+                    as_double(x[second]) * std::cos(angle) + as_double(x[first]) * std::sin(angle);
+            }
+        const std::vector<float> y = same_for_all_threads(CpuTier::scalar, [&](Backend& backend) {
+            std::vector<float> values = x;
+            backend.rope(rotary, n_heads, head_dim, position, n_tokens, values.data());
+            return values;
+        });
+        check_close(y, expected, 1e-6);
+        CHECK(y[10] == x[10]);
+        const auto backend = make_cpu_backend(2, CpuTier::scalar);
+        for (const auto& split : kSplits) {
+            std::vector<float> values = x;
+            int64_t done = 0;
+            for (const int64_t n : split) {
+                backend->rope(rotary, n_heads, head_dim, position + done, n,
+                              values.data() + done * n_heads * head_dim);
+                done += n;
+            }
+            CHECK(values == y);
+        }
+    }
+}
+
 TEST_CASE("embed: rows of the table in any format") {
     const std::vector<int32_t> tokens = {3, 0, 6, 3, 1, 2, 5, 4, 6};
     for (const DType dtype : {DType::f32, DType::bf16, DType::q4_0, DType::q6_k}) {

@@ -20,9 +20,9 @@
 namespace nemo {
 
 inline const std::vector<std::string>& golden_names() {
-    static const std::vector<std::string> names = {"dense",      "mixed_order", "moe",
-                                                   "moe_latent", "per_layer",   "fp8",
-                                                   "one_group",  "mtp",         "puzzle"};
+    static const std::vector<std::string> names = {
+        "dense", "mixed_order", "moe", "moe_latent", "per_layer",
+        "fp8",   "one_group",   "mtp", "puzzle",     "nemotron"};
     return names;
 }
 

@@ -167,6 +167,74 @@ TEST_CASE("layers that weigh their experts differently are refused: files cannot
                          doctest::Contains("scaling factor or norm_topk_prob differs"), Error);
 }
 
+// A Transformer of two blocks whose heads are wider than n_embd / n_heads.
+ModelConfig transformer() {
+    ModelConfig config;
+    config.architecture = "nemotron";
+    config.n_vocab = 16;
+    config.n_embd = 32;
+    config.n_context = 4096;
+    config.norm = NormKind::layer;
+    config.norm_eps = 1e-6f;
+    config.layers_per_block = 2;
+    LayerConfig attention = {.kind = LayerKind::attention};
+    attention.attention = {.n_heads = 4,
+                           .n_kv_heads = 2,
+                           .head_dim = 16,
+                           .rotary = {.n_dims = 6, .theta = 500.0f, .position_scale = 0.25f}};
+    const LayerConfig mlp = {.kind = LayerKind::mlp, .n_ff = 128};
+    config.layers = {attention, mlp, attention, mlp};
+    return config;
+}
+
+TEST_CASE("a Transformer block is two layers, attention and MLP, with a norm each") {
+    const TempFolder folder;
+    const ModelFile file = file_of(folder, transformer(), [](GgufMetadata&) {});
+    CHECK(file.metadata().get_integer("nemotron.block_count") == 2);
+    CHECK(file.metadata().get_real("nemotron.rope.scaling.factor") == 4.0);
+    for (const char* name : {"blk.1.attn_norm.weight", "blk.1.attn_norm.bias",
+                             "blk.1.attn_q.weight", "blk.1.ffn_norm.weight", "blk.1.ffn_norm.bias",
+                             "blk.1.ffn_up.weight", "output_norm.bias"})
+        CHECK_MESSAGE(file.find(name) != nullptr, name);
+    CHECK(file.find("blk.2.attn_norm.weight") == nullptr);
+
+    const ModelConfig read = config_from_gguf(file);
+    CHECK(read.norm == NormKind::layer);
+    CHECK(read.norm_eps == 1e-6f);
+    CHECK(read.n_blocks() == 2);
+    REQUIRE(read.layers.size() == 4);
+    CHECK(described(read.layers[2]) == "attention 4 2 16");
+    CHECK(read.layers[2].attention.rotary.n_dims == 6);
+    CHECK(read.layers[2].attention.rotary.theta == 500.0f);
+    CHECK(read.layers[2].attention.rotary.position_scale == 0.25f);
+    CHECK(described(read.layers[3]) == "mlp 128");
+}
+
+TEST_CASE("a Transformer's keys: llama.cpp's defaults, and what is refused") {
+    const auto read = [](const char* key, GgufValue value) {
+        const TempFolder folder;
+        return config_from_gguf(file_of(folder, transformer(), [&](GgufMetadata& metadata) {
+            metadata.set(std::string("nemotron.") + key, value);
+        }));
+    };
+    const auto scale = [](const ModelConfig& config) {
+        return config.layers[0].attention.rotary.position_scale;
+    };
+    CHECK(scale(read("rope.scaling.type", {GgufType::string, false, std::string("none")})) == 1.0f);
+    CHECK_THROWS_WITH_AS(read("rope.scaling.type", {GgufType::string, false, std::string("yarn")}),
+                         doctest::Contains("rope.scaling.type is yarn"), Error);
+    CHECK_THROWS_WITH_AS(read("rope.scaling.factor", {GgufType::f32, false, 0.0}),
+                         doctest::Contains("rotary scale is inf"), Error);
+    CHECK_THROWS_WITH_AS(read("rope.dimension_count", {GgufType::u32, false, int64_t{5}}),
+                         doctest::Contains("rotary dimensions is 5, which is odd"), Error);
+    CHECK_THROWS_WITH_AS(read("rope.dimension_count", {GgufType::u32, false, int64_t{18}}),
+                         doctest::Contains("0 to 16 is supported"), Error);
+    CHECK_THROWS_WITH_AS(read("rope.freq_base", {GgufType::f32, false, -1.0}),
+                         doctest::Contains("rotary base is -1"), Error);
+    CHECK_THROWS_WITH_AS(read("block_count", {GgufType::u32, false, int64_t{513}}),
+                         doctest::Contains("blocks is 513"), Error);
+}
+
 TEST_CASE("llama.cpp's spellings are read: u32 arrays, scalars, a prediction block at the end") {
     const TempFolder folder;
     const ModelConfig config = every_kind();
@@ -203,7 +271,7 @@ TEST_CASE("numbers that make no model are refused by name") {
     check_message(
         [](GgufMetadata& metadata) { metadata.set_string("general.architecture", "llama"); },
         "architecture llama");
-    check_message(set_u32("block_count", 0), "block_count is 0");
+    check_message(set_u32("block_count", 0), "block_count: the number of blocks is 0");
     check_message(set_u32("block_count", 7), "5 entries, but the model has 7 layers");
     check_message(set_u32("embedding_length", 0), "hidden size is 0");
     check_message(set_u32("ssm.group_count", 3), "not a multiple of groups = 3");
