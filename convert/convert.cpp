@@ -81,8 +81,15 @@ public:
             values.resize(static_cast<size_t>(n_values));
             tensor.source->read((first + begin) * row_length, n_values, values.data());
             check_range(tensor, values);
-            // Rows are whole blocks, so several rows encode like one long row.
-            encode_row(tensor.dtype, values.data(), encoded_.data() + begin * row_bytes, n_values);
+            std::byte* target = encoded_.data() + begin * row_bytes;
+            if (tensor.importance == nullptr) {
+                // Rows are whole blocks, so several rows encode like one long row.
+                encode_row(tensor.dtype, values.data(), target, n_values);
+                return;
+            }
+            for (int64_t row = 0; row < end - begin; ++row)
+                encode_row(tensor.dtype, values.data() + row * row_length, target + row * row_bytes,
+                           row_length, tensor.importance_of_row(first + begin + row));
         });
         return encoded_;
     }

@@ -8,6 +8,7 @@
 #include "convert/inspect.h"
 #include "convert/metadata_edit.h"
 #include "convert/plan_report.h"
+#include "convert/type_choice.h"
 #include "convert/verify.h"
 #include "core/byte_size.h"
 #include "core/console.h"
@@ -70,8 +71,41 @@ std::optional<OutputType> type_of(const std::string& name) {
     return type;
 }
 
+TypeRequest type_request(const ConvertCommand& command) {
+    TypeRequest request;
+    if (!command.fit.empty()) request.n_file_bytes = parse_byte_size(command.fit);
+    if (command.bits_per_weight > 0) request.bits_per_weight = command.bits_per_weight;
+    for (const std::string& text : command.tensor_types) {
+        const size_t equals = text.find('=');
+        if (equals == std::string::npos || equals + 1 == text.size())
+            fail(ErrorCode::usage, "--tensor-type {}: expected NAME=TYPE", text);
+        request.overrides.push_back(
+            {text.substr(0, equals), type_of(text.substr(equals + 1))->base});
+    }
+    request.n_threads = command.n_threads;
+    return request;
+}
+
+// After this the plan's metadata and types are complete.
+void choose_types(const ConvertCommand& command, ConversionPlan& plan) {
+    if (!command.importance.empty())
+        use_importance(plan,
+                       std::make_shared<const Importance>(read_importance(command.importance)));
+    ProgressLine line;
+    choose_measured_types(plan, type_request(command), [&](size_t n_done, size_t n_total) {
+        if (interrupted()) fail(ErrorCode::interrupted, "interrupted");
+        if (line.due()) line.show(fmt::format("measuring: tensor {} of {}", n_done, n_total));
+    });
+}
+
 ConversionPlan make_plan(const ConvertCommand& command) {
-    const std::optional<OutputType> type = type_of(command.type_name);
+    std::optional<OutputType> type = type_of(command.type_name);
+    // What is to be encoded anew needs a type to start from, also where the input is a GGUF file.
+    const bool by_size = !command.fit.empty() || command.bits_per_weight > 0;
+    if (by_size) type = uniform_output_type(kDefaultType);
+    if (!type && !(command.tensor_types.empty() && command.importance.empty()) &&
+        !std::filesystem::is_directory(command.input))
+        fail(ErrorCode::usage, "--tensor-type and --imatrix need --type, --fit or --bpw");
     const uint64_t max_part_bytes =
         command.max_part_size.empty() ? 0 : parse_byte_size(command.max_part_size);
     ConversionPlan plan = make_plan(command.input, type);
@@ -81,6 +115,7 @@ ConversionPlan make_plan(const ConvertCommand& command) {
                    .set = command.set},
                   plan);
     plan.max_part_bytes = max_part_bytes;
+    choose_types(command, plan);
     return plan;
 }
 
@@ -91,9 +126,9 @@ std::string written_text(const ConversionPlan& plan, const std::string& output, 
         n_bytes += std::filesystem::file_size(part_path(output, i, n_parts));
     const std::string last =
         n_parts > 1 ? fmt::format(" to {}", part_path(output, n_parts - 1, n_parts).string()) : "";
-    return fmt::format("wrote {}{}: {} tensors, {} in {:.1f} s\n",
+    return fmt::format("wrote {}{}: {} tensors, {:.2f} bits per weight, {} in {:.1f} s\n",
                        part_path(output, 0, n_parts).string(), last, plan.tensors.size(),
-                       size_text(n_bytes), seconds);
+                       bits_per_weight(plan), size_text(n_bytes), seconds);
 }
 
 int run(const ConvertCommand& command) {
@@ -106,6 +141,9 @@ int run(const ConvertCommand& command) {
         write_stdout(terminal_safe(plan_table(plan)));
         return 0;
     }
+
+    for (const std::string& note : plan.notes)
+        write_stderr(terminal_safe(fmt::format("nemo-convert: {}\n", note)));
 
     check_target(plan, command.output, command.force);
     {

@@ -56,6 +56,34 @@ void describe_edits(CLI::App& app, ConvertCommand& command) {
         ->type_name("FILE");
 }
 
+void describe_types(CLI::App& app, ConvertCommand& command) {
+    CLI::Option* type =
+        app.add_option("TYPE,--type,--outtype", command.type_name,
+                       "Number format of the weights, or a mix of them: " + output_type_names() +
+                           ". Default: Q8_0 for a checkpoint; a GGUF file's tensors stay as they "
+                           "are")
+            ->type_name("TYPE");
+    CLI::Option* fit = app.add_option("--fit", command.fit,
+                                      "Choose the format of each tensor by measured error, so that "
+                                      "the file has at most this size: 6GiB, 500MB")
+                           ->type_name("SIZE")
+                           ->excludes(type);
+    app.add_option("--bpw", command.bits_per_weight, "The same with bits per weight: 4.6")
+        ->check(CLI::Range(0.1, 32.0))
+        ->type_name("X")
+        ->excludes(fit)
+        ->excludes(type);
+    app.add_option("--tensor-type", command.tensor_types,
+                   "The format of one tensor or one kind of tensor (attn_v=Q8_0); repeatable")
+        ->allow_extra_args(false)
+        ->type_name("NAME=TYPE");
+    app.add_option(
+           "--imatrix", command.importance,
+           "Importance matrix (nemo-cli imatrix, llama-imatrix): encode so that the columns "
+           "that are used most come out best")
+        ->type_name("FILE");
+}
+
 void describe_convert(CLI::App& app, ConvertCommand& command) {
     app.set_version_flag("--version", std::string("nemo-convert ") + kVersion);
     app.add_option("IN", command.input,
@@ -64,10 +92,7 @@ void describe_convert(CLI::App& app, ConvertCommand& command) {
         ->type_name("DIR|FILE");
     app.add_option("OUT,--outfile", command.output, "The GGUF file to write (not for --dry-run)")
         ->type_name("FILE");
-    app.add_option("TYPE,--type,--outtype", command.type_name,
-                   "Number format of the weights, or a mix of them: " + output_type_names() +
-                       ". Default: Q8_0 for a checkpoint; a GGUF file's tensors stay as they are")
-        ->type_name("TYPE");
+    describe_types(app, command);
     app.add_option("--split-max-size", command.max_part_size,
                    "Write OUT-00001-of-0000N.gguf ... of at most this size each: 2G, 500MB")
         ->type_name("SIZE");
@@ -81,6 +106,7 @@ void describe_convert(CLI::App& app, ConvertCommand& command) {
         "Examples:\n"
         "  nemo-convert assets/demo demo.gguf --type Q8_0\n"
         "  nemo-convert ~/models/Nemotron-H-8B nemotron.gguf --type q4_k_m --threads 8\n"
+        "  nemo-convert ~/models/Nemotron-H-8B fit.gguf --fit 5GiB --imatrix imatrix.gguf\n"
         "  nemo-convert assets/demo --dry-run\n"
         "  nemo-convert f16.gguf small.gguf --type q4_k_m\n"
         "  nemo-convert big.gguf big.gguf --split-max-size 2G      one file into several\n"

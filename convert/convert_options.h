@@ -10,7 +10,11 @@ namespace nemo {
 struct ConvertCommand {
     std::string input;
     std::string output;
-    std::string type_name;  // empty: not given
+    std::string type_name;   // empty: not given
+    std::string importance;  // a file
+    std::string fit;
+    double bits_per_weight = 0;             // 0: not given
+    std::vector<std::string> tensor_types;  // "NAME=TYPE"
     std::string max_part_size;
     std::string tokenizer;
     std::string chat_template;

@@ -57,7 +57,7 @@ std::map<std::string, PlannedTensor> requantized_tensors(
         misfits.add(spec, types[i]);
         PlannedTensor planned = {std::move(spec), types[i].dtype,
                                  std::make_shared<GgufSource>(file, *tensor)};
-        if (keeps_stored(planned, type)) planned.dtype = type.base;
+        set_type(planned, types[i], type);
         result.insert_or_assign(tensor->name, std::move(planned));
     }
     misfits.append_to(warnings);

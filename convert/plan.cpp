@@ -33,7 +33,7 @@ void plan_tensors(const ModelConfig& config, const OutputType& type, const std::
         WeightSourcePtr tensor = checkpoint.bind(specs[i]);
         misfits.add(specs[i], types[i]);
         PlannedTensor planned = {std::move(specs[i]), types[i].dtype, std::move(tensor)};
-        if (keeps_stored(planned, type)) planned.dtype = type.base;
+        set_type(planned, types[i], type);
         append_tensor(std::move(planned), plan.tensors);
     }
     misfits.append_to(plan.warnings);
@@ -109,6 +109,11 @@ void add_sampling_metadata(const std::filesystem::path& path, GgufMetadata& meta
 
 }  // namespace
 
+const float* PlannedTensor::importance_of_row(int64_t row) const {
+    if (importance == nullptr) return nullptr;
+    return importance->mean_square.data() + row / spec.dims[1] * spec.dims[0];
+}
+
 std::vector<GgufTensorInfo> ConversionPlan::tensor_infos() const {
     return tensor_infos({GgufMetadata(), 0, tensors.size()});
 }
@@ -163,6 +168,34 @@ ConversionPlan make_plan(const std::filesystem::path& input,
 
 ConversionPlan make_plan(const std::filesystem::path& input, DType type) {
     return make_plan(input, uniform_output_type(type));
+}
+
+void use_importance(ConversionPlan& plan, std::shared_ptr<const Importance> importance) {
+    size_t n_used = 0;
+    size_t n_missing = 0;
+    for (PlannedTensor& tensor : plan.tensors) {
+        if (tensor.spec.always_f32) continue;
+        const std::array<int64_t, 4>& dims = tensor.spec.dims;
+        const bool found =
+            !importance->weights(tensor.spec.name, dims[0], dims[2] * dims[3]).empty();
+        tensor.importance = found ? &importance->tensors.at(tensor.spec.name) : nullptr;
+        ++(found ? n_used : n_missing);
+    }
+    if (n_used == 0)
+        fail(ErrorCode::bad_file,
+             "{}: has none of the model's tensors; it belongs to another model",
+             importance->source);
+    plan.notes.push_back(fmt::format("importance of {} tensors from {}{}", n_used,
+                                     importance->source,
+                                     n_missing > 0 ? fmt::format(", none for {}", n_missing) : ""));
+    plan.metadata.set_string("quantize.imatrix.file", importance->source);
+    if (!importance->datasets.empty())
+        plan.metadata.set_string("quantize.imatrix.dataset", importance->datasets[0]);
+    plan.metadata.set_u32("quantize.imatrix.entries_count",
+                          static_cast<uint32_t>(importance->tensors.size()));
+    plan.metadata.set_u32("quantize.imatrix.chunks_count",
+                          static_cast<uint32_t>(importance->n_chunks));
+    plan.importance = std::move(importance);
 }
 
 }  // namespace nemo

@@ -3,8 +3,8 @@
 //
 // Formats: a single type goes to every matrix (linear layers, experts, embeddings, head), a mix
 // gives them different ones (convert/type_mix.h). Small tensors that llama.cpp requires in F32 stay
-// so, and a matrix whose rows are not whole blocks gets another format, as in llama.cpp, with a
-// warning.
+// so. A matrix whose rows are not whole blocks gets another format, as in llama.cpp, unless
+// convert/type_choice.h finds a better one afterwards; where that is F16 there is a warning.
 #pragma once
 
 #include "convert/tensor_source.h"
@@ -15,9 +15,11 @@
 #include "core/tensor.h"
 #include "models/config.h"
 #include "models/inventory.h"
+#include "quant/importance.h"
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -28,8 +30,14 @@ struct PlannedTensor {
     TensorSpec spec;
     DType dtype;  // in the file
     WeightSourcePtr source;
+    // What the type asks for where rows are no whole blocks of it, and `dtype` stands in.
+    std::optional<DType> wanted;
+    // How strongly each column is used; nullptr: not known. Belongs to the plan's importance.
+    const TensorImportance* importance = nullptr;
 
     GgufTensorInfo info() const { return {spec.name, dtype, spec.dims, spec.n_dims}; }
+    // Of the columns of row `row`, counted over all matrices: [dims[0]], or nullptr.
+    const float* importance_of_row(int64_t row) const;
 };
 
 // One file of the result: tensors [first_tensor, first_tensor + n_tensors) of the plan, and the
@@ -48,8 +56,10 @@ struct ConversionPlan {
     std::optional<ModelConfig> config;
     GgufMetadata metadata;
     std::vector<PlannedTensor> tensors;  // in file order
-    std::vector<std::string> warnings;   // one line each
-    uint64_t max_part_bytes = 0;         // of each file the result is split into; 0: one file
+    std::shared_ptr<const Importance> importance;
+    std::vector<std::string> warnings;  // one line each
+    std::vector<std::string> notes;     // what was decided about types, one line each
+    uint64_t max_part_bytes = 0;        // of each file the result is split into; 0: one file
 
     std::vector<GgufTensorInfo> tensor_infos() const;
     std::vector<GgufTensorInfo> tensor_infos(const PlannedPart& part) const;
@@ -65,6 +75,11 @@ inline constexpr DType kDefaultType = DType::q8_0;
 ConversionPlan make_plan(const std::filesystem::path& input, const std::optional<OutputType>& type);
 // With this format for every matrix.
 ConversionPlan make_plan(const std::filesystem::path& input, DType type);
+
+// The encoders minimise the error weighted by `importance`, and the file says so
+// (quantize.imatrix.*). Tensors it lacks are encoded without weights; a note counts them. Throws
+// Error{bad_file} if it belongs to another model.
+void use_importance(ConversionPlan& plan, std::shared_ptr<const Importance> importance);
 
 // At least one; every tensor is in one of them, in order. Throws Error{usage} if a single tensor
 // makes a file larger than max_part_bytes.

@@ -68,6 +68,7 @@ std::string plan_table(const ConversionPlan& plan) {
     text += fmt::format("{} tensors, {} weights, {} bytes -> {} bytes, {:.3f} bits per weight\n",
                         plan.tensors.size(), n_weights, n_source_bytes, n_target_bytes, bits);
     text += file_lines(plan);
+    for (const std::string& note : plan.notes) text += note + "\n";
     if (plan.config) text += memory_lines(*plan.config, n_target_bytes);
     return text;
 }

@@ -13,6 +13,12 @@ bool keeps_stored(const PlannedTensor& tensor, const OutputType& type) {
     return type.base == DType::mxfp4 || (type.base == DType::nvfp4 && can_be_nvfp4(tensor));
 }
 
+void set_type(PlannedTensor& tensor, const TensorType& chosen, const OutputType& type) {
+    const bool stays = keeps_stored(tensor, type);
+    tensor.dtype = stays ? type.base : chosen.dtype;
+    if (!stays && chosen.wanted != chosen.dtype) tensor.wanted = chosen.wanted;
+}
+
 std::string some_of(const std::vector<std::string>& names) {
     constexpr size_t kMaxNamed = 10;
     std::string text;
@@ -22,7 +28,7 @@ std::string some_of(const std::vector<std::string>& names) {
 }
 
 void MisfitWarnings::add(const TensorSpec& spec, const TensorType& type) {
-    if (type.wanted != type.dtype)
+    if (type.wanted != type.dtype && type.dtype == DType::f16)
         names_[{type.wanted, type.dtype, spec.dims[0]}].push_back(spec.name);
 }
 

@@ -16,10 +16,13 @@ namespace nemo {
 // mix might give to other tensors only, and which encoding anew would change.
 bool keeps_stored(const PlannedTensor& tensor, const OutputType& type);
 
+// Gives a tensor what its mix chose, or leaves it in the form that the input has.
+void set_type(PlannedTensor& tensor, const TensorType& chosen, const OutputType& type);
+
 // "a" or "a, b, ...": the first few names.
 std::string some_of(const std::vector<std::string>& names);
 
-// Tensors whose rows do not fit the wanted format, one warning per kind.
+// Tensors whose rows fit no block format and become F16, one warning per kind.
 class MisfitWarnings {
 public:
     void add(const TensorSpec& spec, const TensorType& type);
