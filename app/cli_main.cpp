@@ -25,6 +25,7 @@ int run(const Command& command) {
         int operator()(const RenderCommand& c) const { return run_render(c); }
         int operator()(const EvalCommand& c) const { return run_eval(c); }
         int operator()(const PerplexityCommand& c) const { return run_perplexity(c); }
+        int operator()(const ImatrixCommand& c) const { return run_imatrix(c); }
         int operator()(const InfoCommand& c) const { return run_info(c); }
     };
     return std::visit(Runner{}, command);

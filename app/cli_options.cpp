@@ -27,6 +27,15 @@ Piped text comes before -p. The answer, and nothing else, goes to standard outpu
 Exit status: 0 ok, 1 failure, 2 usage, 3 bad model or file, 4 out of memory,
 5 context full, 130 interrupted (Ctrl-C), 141 reader closed the pipe.)";
 
+constexpr const char* kImatrixNotes =
+    R"(Importance: the mean of x^2 for every input column of every matrix of the layers, per expert
+for mixtures of experts, over all tokens of the text. The text should be like what the model
+is for; 100 chunks are plenty. Use the least quantized file there is.
+Sensitivity: all tensors of a class are rounded to Q4_0, and the mean KL divergence of the
+predictions from those of the unchanged model is divided by the sum of the tensors' relative
+errors, sum w (x - q)^2 / sum w x^2 with w the importance. nemo-convert predicts from it what
+a choice of types costs: KL = sum over tensors of sensitivity * relative error.)";
+
 // llama.cpp's spellings with one dash, which CLI11 would take for clusters of one-letter options.
 std::string normalize(const std::string& argument) {
     constexpr std::array<std::pair<const char*, const char*>, 1> kSpellings = {{{"-sys", "--sys"}}};
@@ -166,6 +175,34 @@ CLI::App* define_perplexity(CLI::App& app, PerplexityCommand& command) {
     return sub;
 }
 
+CLI::App* define_imatrix(CLI::App& app, ImatrixCommand& command) {
+    CLI::App* sub = app.add_subcommand(
+        "imatrix", "Measure on a text what a model's weights need to be quantized well");
+    add_model_option(*sub, command.model)->required();
+    sub->add_option("-f,--file", command.text_file, "The text (- is standard input)")
+        ->type_name("FILE")
+        ->required();
+    sub->add_option("-o,--output", command.output,
+                    "The importance matrix, for nemo-convert --imatrix and llama-quantize")
+        ->type_name("FILE")
+        ->required();
+    sub->add_option("-c,--ctx-size", command.n_context, "Tokens per chunk (default: 512)")
+        ->check(between(8, 1 << 20));
+    sub->add_option("--chunks", command.n_chunks, "Only the first N chunks")
+        ->check(between(int64_t{1}, INT64_MAX))
+        ->type_name("N");
+    sub->add_option("--sensitivity", command.n_sensitivity_chunks,
+                    "Also measure how much errors in each class of tensors hurt, on N chunks "
+                    "(4 to 8 are enough; each takes as long as reading it 10 to 15 times)")
+        ->check(between(int64_t{1}, INT64_MAX))
+        ->type_name("N");
+    sub->add_flag("--process-output", command.process_output, "Collect output.weight too");
+    sub->add_flag("--force", command.force, "Replace an existing file");
+    add_thread_option(*sub, command.threads);
+    sub->footer(kImatrixNotes);
+    return sub;
+}
+
 CLI::App* define_info(CLI::App& app, InfoCommand& command) {
     CLI::App* sub = app.add_subcommand("info", "Print what a model file holds");
     sub->add_option("model", command.model, "The model, a GGUF file")
@@ -189,12 +226,14 @@ ParsedCommandLine parse_command_line(const std::vector<std::string>& arguments) 
     RenderCommand render;
     EvalCommand eval;
     PerplexityCommand perplexity;
+    ImatrixCommand imatrix;
     InfoCommand info;
     define_generate(app, generate);
     const CLI::App* tokenize_app = define_tokenize(app, tokenize);
     const CLI::App* render_app = define_render(app, render);
     const CLI::App* eval_app = define_eval(app, eval);
     const CLI::App* perplexity_app = define_perplexity(app, perplexity);
+    const CLI::App* imatrix_app = define_imatrix(app, imatrix);
     const CLI::App* info_app = define_info(app, info);
 
     ParsedCommandLine parsed;
@@ -221,6 +260,8 @@ ParsedCommandLine parse_command_line(const std::vector<std::string>& arguments) 
         parsed.command = eval;
     else if (perplexity_app->parsed())
         parsed.command = perplexity;
+    else if (imatrix_app->parsed())
+        parsed.command = imatrix;
     else if (info_app->parsed())
         parsed.command = info;
     else

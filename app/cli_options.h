@@ -11,7 +11,7 @@
 namespace nemo {
 
 using Command = std::variant<GenerateCommand, TokenizeCommand, RenderCommand, EvalCommand,
-                             PerplexityCommand, InfoCommand>;
+                             PerplexityCommand, ImatrixCommand, InfoCommand>;
 
 struct ParsedCommandLine {
     Command command;

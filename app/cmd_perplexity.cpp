@@ -4,10 +4,10 @@
 #include "app/engine.h"
 #include "app/logits_base.h"
 #include "app/perplexity.h"
+#include "app/text_chunks.h"
 #include "core/atomic_file.h"
 #include "core/console.h"
 #include "core/error.h"
-#include "core/interrupt.h"
 #include "core/progress_line.h"
 
 #include <algorithm>
@@ -17,20 +17,6 @@ namespace nemo {
 
 namespace {
 
-constexpr int64_t kDefaultContext = 512;
-
-// What to score: whole chunks of a text, or those of a base file.
-struct Text {
-    std::vector<int32_t> tokens;  // [n_chunks * n_context]
-    int64_t n_context = 0;
-    int64_t n_chunks = 0;
-
-    std::span<const int32_t> chunk(int64_t index) const {
-        return std::span(tokens).subspan(static_cast<size_t>(index * n_context),
-                                         static_cast<size_t>(n_context));
-    }
-};
-
 struct Scores {
     std::vector<double> nll;
     // Only with a base.
@@ -39,31 +25,8 @@ struct Scores {
     int64_t n_same_top = 0;
 };
 
-std::vector<int32_t> tokens_of_file(const std::string& path, const Tokenizer& tokenizer) {
-    std::string text = path == "-" ? read_stdin(false) : read_text_file(path);
-    if (text.ends_with('\n')) text.pop_back();
-    std::vector<int32_t> tokens = tokenizer.encode(text, false);
-    // The end of the file is not the end of a text the model knows.
-    if (tokenizer.data().add_eos && !tokens.empty()) tokens.pop_back();
-    return tokens;
-}
-
-Text read_text(const PerplexityCommand& command, const Tokenizer& tokenizer) {
-    Text text;
-    text.n_context = command.n_context > 0 ? command.n_context : kDefaultContext;
-    text.tokens = tokens_of_file(command.text_file, tokenizer);
-    const int64_t n_tokens = std::ssize(text.tokens);
-    if (n_tokens < 2 * text.n_context)
-        fail(ErrorCode::usage,
-             "{}: {} tokens, but chunks of {} need at least {}; give a longer text or a smaller -c",
-             command.text_file, n_tokens, text.n_context, 2 * text.n_context);
-    text.n_chunks = n_tokens / text.n_context;
-    if (command.n_chunks > 0) text.n_chunks = std::min(text.n_chunks, command.n_chunks);
-    text.tokens.resize(static_cast<size_t>(text.n_chunks * text.n_context));
-    return text;
-}
-
-Text text_of_base(const PerplexityCommand& command, const LogitsBase& base, const Engine& engine) {
+TextChunks text_of_base(const PerplexityCommand& command, const LogitsBase& base,
+                        const Engine& engine) {
     const LogitsBaseHeader& header = base.header();
     const int64_t n_vocab = engine.model().config().n_vocab;
     if (header.n_vocab != n_vocab)
@@ -72,7 +35,7 @@ Text text_of_base(const PerplexityCommand& command, const LogitsBase& base, cons
     if (command.n_context > 0 && command.n_context != header.n_context)
         fail(ErrorCode::usage, "{}: written with -c {}, not {}", base.path(), header.n_context,
              command.n_context);
-    Text text = {header.tokens, header.n_context, header.n_chunks};
+    TextChunks text = {header.tokens, header.n_context, header.n_chunks};
     if (!command.text_file.empty()) {
         const std::vector<int32_t> tokens = tokens_of_file(command.text_file, engine.tokenizer());
         if (!std::ranges::equal(
@@ -86,43 +49,27 @@ Text text_of_base(const PerplexityCommand& command, const LogitsBase& base, cons
 
 class Scorer {
 public:
-    Scorer(const Engine& engine, const Text& text, const LogitsBase* base, LogitsBaseWriter* writer)
-        : text_(text),
+    Scorer(const Engine& engine, const TextChunks& text, const LogitsBase* base,
+           LogitsBaseWriter* writer)
+        : engine_(engine),
+          text_(text),
           base_(base),
           writer_(writer),
-          n_vocab_(static_cast<size_t>(engine.model().config().n_vocab)),
           session_(engine.model(), {.n_context = text.n_context}) {
-        const TokenizerData& vocabulary = engine.tokenizer().data();
-        if (vocabulary.add_bos) bos_ = vocabulary.bos;
-        if (base) base_log_probs_.resize(n_vocab_);
+        if (base) base_log_probs_.resize(static_cast<size_t>(engine.model().config().n_vocab));
     }
 
-    // Each chunk is a text of its own: it begins with BOS, in the place of its first token, if
-    // texts do for this model.
     void add_chunk(int64_t index) {
         if (base_) base_->check_chunk(index);
-        const std::span<const int32_t> chunk = text_.chunk(index);
-        std::vector<int32_t> tokens(chunk.begin(), chunk.end());
-        if (bos_ >= 0) tokens[0] = bos_;
-        session_.reset();
-        const std::span<const int32_t> read(tokens.data(), tokens.size() - 1);
-        const auto n_unscored = static_cast<size_t>(first_scored_position(text_.n_context) - 1);
-        if (session_.append(read.first(n_unscored), [] { return interrupted(); }).empty()) stop();
-        int64_t row = 0;
-        session_.append_with_logits(read.subspan(n_unscored), [&](std::span<const float> logits) {
-            if (interrupted()) stop();
-            for (size_t i = 0; i < logits.size(); i += n_vocab_, ++row) {
-                const int64_t next = first_scored_position(text_.n_context) + row;
-                add_row(index, row, logits.subspan(i, n_vocab_), tokens[static_cast<size_t>(next)]);
-            }
-        });
+        predict_chunk(engine_.model(), session_, text_.chunk(index, engine_.tokenizer().data()),
+                      [&](int64_t row, std::span<const float> logits, int32_t next) {
+                          add_row(index, row, logits, next);
+                      });
     }
 
     const Scores& scores() const { return scores_; }
 
 private:
-    [[noreturn]] static void stop() { fail(ErrorCode::interrupted, "interrupted"); }
-
     void add_row(int64_t chunk, int64_t row, std::span<const float> logits, int32_t next) {
         const double normaliser = log_sum_exp(logits);
         const double nll = normaliser - logits[static_cast<size_t>(next)];
@@ -138,12 +85,11 @@ private:
         scores_.n_same_top += base.top == top_index(logits);
     }
 
-    const Text& text_;
+    const Engine& engine_;
+    const TextChunks& text_;
     const LogitsBase* base_;
     LogitsBaseWriter* writer_;
-    size_t n_vocab_;
     Session session_;
-    int32_t bos_ = -1;
     std::vector<double> base_log_probs_;
     Scores scores_;
 };
@@ -184,8 +130,11 @@ int run_perplexity(const PerplexityCommand& command) {
     std::optional<LogitsBase> base;
     if (!command.base_in.empty()) base = LogitsBase::open(command.base_in);
     const Engine engine(command.model, command.threads);
-    const Text text =
-        base ? text_of_base(command, *base, engine) : read_text(command, engine.tokenizer());
+    const TextChunks text =
+        base ? text_of_base(command, *base, engine)
+             : read_chunks(command.text_file,
+                           command.n_context > 0 ? command.n_context : kDefaultChunkTokens,
+                           command.n_chunks, engine.tokenizer());
     std::optional<LogitsBaseWriter> writer;
     if (!command.base_out.empty())
         writer.emplace(command.base_out,

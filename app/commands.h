@@ -77,6 +77,19 @@ struct PerplexityCommand {
 };
 int run_perplexity(const PerplexityCommand& command);
 
+struct ImatrixCommand {
+    std::string model;
+    std::string text_file;  // "-": standard input
+    std::string output;
+    int64_t n_context = 512;           // tokens per chunk
+    int64_t n_chunks = 0;              // at most, 0: all
+    int64_t n_sensitivity_chunks = 0;  // 0: not measured
+    bool process_output = false;       // collect output.weight too
+    bool force = false;
+    int threads = 0;
+};
+int run_imatrix(const ImatrixCommand& command);
+
 struct InfoCommand {
     std::string model;
     int64_t n_context = 4096;

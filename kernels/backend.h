@@ -100,9 +100,21 @@ struct RouterShape {
     float scale = 1.0f;
 };
 
+// Sees what goes into every matrix product: how importance matrices are measured.
+class MatmulObserver {
+public:
+    virtual ~MatmulObserver() = default;
+    // `row` [n_in] is multiplied by matrix `matrix` of `weight`. Called for one row after the
+    // other, on the thread that runs the model and in an order that the call alone decides.
+    virtual void observe(const Weight& weight, int64_t matrix, const float* row) = 0;
+};
+
 class Backend {
 public:
     virtual ~Backend() = default;
+
+    // Reports from now on to `observer`, null: to nobody, which costs nothing.
+    virtual void set_observer(MatmulObserver* observer) = 0;
 
     // `scale`: F32, a factor for each of dims[2] matrices; absent: 1.
     virtual Weight upload(const TensorView& view, const TensorView* scale = nullptr) = 0;

@@ -1,7 +1,6 @@
 #include "models/model.h"
 
 #include "core/error.h"
-#include "models/weight_binder.h"
 
 namespace nemo {
 
@@ -16,9 +15,10 @@ Overloaded(Bodies...) -> Overloaded<Bodies...>;
 
 }  // namespace
 
-Model::Model(std::shared_ptr<const ModelFile> file, Backend& backend)
+Model::Model(std::shared_ptr<const ModelFile> file, Backend& backend,
+             const TensorReplacements& replacements)
     : file_(std::move(file)), backend_(backend), config_(config_from_gguf(*file_)) {
-    WeightBinder binder(*file_, config_, backend_);
+    WeightBinder binder(*file_, config_, backend_, replacements);
     token_embedding_ = binder.take("token_embd.weight");
     output_norm_ = binder.take_norm("output_norm");
     output_ = config_.tied_embeddings ? token_embedding_ : binder.take("output.weight");

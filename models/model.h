@@ -7,6 +7,7 @@
 #include "models/config.h"
 #include "models/layers.h"
 #include "models/sequence_state.h"
+#include "models/weight_binder.h"
 #include "models/workspace.h"
 
 #include <cstdint>
@@ -20,10 +21,14 @@ class Model {
 public:
     // The file is kept: weights are used in place. Throws Error{bad_file} naming a tensor that is
     // missing or has the wrong dims or type.
-    Model(std::shared_ptr<const ModelFile> file, Backend& backend);
+    // `replacements` are bound instead of the file's tensors of their names, which they must
+    // match in dims; their data must outlive the model.
+    Model(std::shared_ptr<const ModelFile> file, Backend& backend,
+          const TensorReplacements& replacements = {});
 
     const ModelConfig& config() const { return config_; }
     const ModelFile& file() const { return *file_; }
+    const std::shared_ptr<const ModelFile>& shared_file() const { return file_; }
     Backend& backend() const { return backend_; }
 
     // Takes in a chunk of T tokens at the state's position and advances it. Writes logits for the

@@ -4,8 +4,9 @@
 
 namespace nemo {
 
-WeightBinder::WeightBinder(const ModelFile& file, const ModelConfig& config, Backend& backend)
-    : file_(file), config_(config), backend_(backend) {
+WeightBinder::WeightBinder(const ModelFile& file, const ModelConfig& config, Backend& backend,
+                           const TensorReplacements& replacements)
+    : file_(file), config_(config), backend_(backend), replacements_(replacements) {
     for (TensorSpec& spec : tensor_inventory(config)) {
         std::string name = spec.name;
         specs_.emplace(std::move(name), std::move(spec));
@@ -16,7 +17,9 @@ Weight WeightBinder::take(const std::string& name) {
     const auto found = specs_.find(name);
     NEMO_ASSERT(found != specs_.end());
     const TensorSpec& spec = found->second;
-    const TensorView* tensor = file_.find(name);
+    const auto replacement = replacements_.find(name);
+    const TensorView* tensor =
+        replacement != replacements_.end() ? &replacement->second : file_.find(name);
     const std::string problem = tensor_problem(spec, tensor);
     if (!problem.empty()) fail(ErrorCode::bad_file, "{}: {}", file_.path(), problem);
     return backend_.upload(*tensor, find_scale(*tensor));

@@ -12,10 +12,14 @@
 
 namespace nemo {
 
-// The file and the configuration must outlive it.
+// Tensors to be used instead of a file's, by name.
+using TensorReplacements = std::unordered_map<std::string, TensorView>;
+
+// The file, the configuration and the replacements must outlive it.
 class WeightBinder {
 public:
-    WeightBinder(const ModelFile& file, const ModelConfig& config, Backend& backend);
+    WeightBinder(const ModelFile& file, const ModelConfig& config, Backend& backend,
+                 const TensorReplacements& replacements);
 
     // A tensor of the inventory. Throws Error{bad_file} if it is missing, has other dims, or is
     // quantized where only F32 is possible.
@@ -37,6 +41,7 @@ private:
     const ModelFile& file_;
     const ModelConfig& config_;
     Backend& backend_;
+    const TensorReplacements& replacements_;
     std::unordered_map<std::string, TensorSpec> specs_;
 };
 

@@ -60,6 +60,8 @@ public:
           attention_(tiles_.size()),
           routers_(tiles_.size()) {}
 
+    void set_observer(MatmulObserver* observer) override { observer_ = observer; }
+
     Weight upload(const TensorView& view, const TensorView* scale) override {
         return {.view = view,
                 .scale = scale == nullptr ? nullptr : reinterpret_cast<const float*>(scale->data)};
@@ -110,6 +112,9 @@ public:
 
     void matmul(const Weight& weight, const float* x, int64_t n_tokens, float* y, Epilogue epilogue,
                 const Weight& bias) override {
+        if (observer_ != nullptr)
+            for (int64_t t = 0; t < n_tokens; ++t)
+                observer_->observe(weight, 0, x + t * weight.n_in());
         const DotPlan plan = plan_dot(ops_, weight.view.dtype);
         input_.prepare(ops_, pool_, plan, x, n_tokens, weight.n_in());
         const float* bias_values = bias.present() ? bias.f32() : nullptr;
@@ -196,7 +201,8 @@ public:
 
     void experts(const Weight& up, const Weight& down, const RouterShape& shape, const int32_t* ids,
                  const float* weights, const float* x, int64_t n_tokens, float* y) override {
-        experts_.run(ops_, pool_, up, down, shape.n_used, ids, weights, x, n_tokens, y, tiles_);
+        experts_.run(ops_, pool_, up, down, shape.n_used, ids, weights, x, n_tokens, y, tiles_,
+                     observer_);
     }
 
     void add(const float* x, int64_t n, float* y) override {
@@ -273,6 +279,7 @@ private:
 
     ThreadPool pool_;
     const TierOps& ops_;
+    MatmulObserver* observer_ = nullptr;
     DotInput input_;
     Experts experts_;
     // One per thread.

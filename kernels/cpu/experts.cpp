@@ -41,9 +41,19 @@ void Experts::multiply(const DotPlan& plan, ThreadPool& pool, const Weight& weig
     });
 }
 
+void Experts::report(MatmulObserver& observer, const Weight& up, const Weight& down,
+                     const int32_t* ids, int64_t n_uses, int64_t n_used, const float* x,
+                     const float* hidden) const {
+    for (int64_t i = 0; i < n_uses; ++i) {
+        observer.observe(up, ids[i], x + i / n_used * up.n_in());
+        observer.observe(down, ids[i], hidden + position_[static_cast<size_t>(i)] * down.n_in());
+    }
+}
+
 void Experts::run(const TierOps& ops, ThreadPool& pool, const Weight& up, const Weight& down,
                   int64_t n_used, const int32_t* ids, const float* weights, const float* x,
-                  int64_t n_tokens, float* y, std::span<TileScratch> scratch) {
+                  int64_t n_tokens, float* y, std::span<TileScratch> scratch,
+                  MatmulObserver* observer) {
     const int64_t n_uses = n_tokens * n_used;
     const int64_t n_hidden = up.n_out(), n_out = down.n_out();
     sort_by_expert(ids, n_uses, up.view.dims[2]);
@@ -57,6 +67,7 @@ void Experts::run(const TierOps& ops, ThreadPool& pool, const Weight& up, const 
     float* hidden = hidden_.get(n_uses * n_hidden);
     multiply(up_plan, pool, up, inputs_.data(), x_input_.tokens_per_block(), Epilogue::relu2,
              hidden, scratch);
+    if (observer != nullptr) report(*observer, up, down, ids, n_uses, n_used, x, hidden);
 
     const DotPlan down_plan = plan_dot(ops, down.view.dtype);
     hidden_input_.prepare(ops, pool, down_plan, hidden, n_uses, n_hidden);

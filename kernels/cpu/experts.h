@@ -15,10 +15,11 @@ namespace nemo {
 
 class Experts {
 public:
-    // Arguments as Backend::experts; `scratch` has one element per thread of the pool.
+    // Arguments as Backend::experts; `scratch` has one element per thread of the pool; `observer`
+    // may be null.
     void run(const TierOps& ops, ThreadPool& pool, const Weight& up, const Weight& down,
              int64_t n_used, const int32_t* ids, const float* weights, const float* x,
-             int64_t n_tokens, float* y, std::span<TileScratch> scratch);
+             int64_t n_tokens, float* y, std::span<TileScratch> scratch, MatmulObserver* observer);
 
 private:
     // Uses [begin, end) of the sorted order belong to one expert.
@@ -28,6 +29,8 @@ private:
         int64_t end;
     };
     void sort_by_expert(const int32_t* ids, int64_t n_uses, int64_t n_experts);
+    void report(MatmulObserver& observer, const Weight& up, const Weight& down, const int32_t* ids,
+                int64_t n_uses, int64_t n_used, const float* x, const float* hidden) const;
     // results [n_uses, n_out], in sorted order.
     void multiply(const DotPlan& plan, ThreadPool& pool, const Weight& weight,
                   const void* const* inputs, int64_t block, Epilogue epilogue, float* results,
