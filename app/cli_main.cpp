@@ -26,6 +26,7 @@ int run(const Command& command) {
         int operator()(const EvalCommand& c) const { return run_eval(c); }
         int operator()(const PerplexityCommand& c) const { return run_perplexity(c); }
         int operator()(const ImatrixCommand& c) const { return run_imatrix(c); }
+        int operator()(const BenchCommand& c) const { return run_bench(c); }
         int operator()(const InfoCommand& c) const { return run_info(c); }
     };
     return std::visit(Runner{}, command);

@@ -36,6 +36,12 @@ predictions from those of the unchanged model is divided by the sum of the tenso
 errors, sum w (x - q)^2 / sum w x^2 with w the importance. nemo-convert predicts from it what
 a choice of types costs: KL = sum over tensors of sensitivity * relative error.)";
 
+constexpr const char* kBenchNotes =
+    R"(pp512: a prompt of 512 tokens is read. tg128: 128 tokens are written one by one.
+@d4096: after 4096 tokens of context, which are not timed. Tokens are random, and a warm-up
+is not counted. Mean and standard deviation of the repetitions, and the best.
+--ops: bytes are those of weights, cache rows and states that the operation must move.)";
+
 // llama.cpp's spellings with one dash, which CLI11 would take for clusters of one-letter options.
 std::string normalize(const std::string& argument) {
     constexpr std::array<std::pair<const char*, const char*>, 1> kSpellings = {{{"-sys", "--sys"}}};
@@ -167,6 +173,7 @@ CLI::App* define_perplexity(CLI::App& app, PerplexityCommand& command) {
                         "Compare with the predictions in this file, over its text (-f not needed)")
             ->type_name("FILE");
     base_out->excludes(base_in);
+    sub->add_flag("--special", command.special, "Recognise control tokens in the text");
     add_thread_option(*sub, command.threads);
     sub->callback([text, base_in] {
         if (text->count() + base_in->count() == 0)
@@ -198,8 +205,34 @@ CLI::App* define_imatrix(CLI::App& app, ImatrixCommand& command) {
         ->type_name("N");
     sub->add_flag("--process-output", command.process_output, "Collect output.weight too");
     sub->add_flag("--force", command.force, "Replace an existing file");
+    sub->add_flag("--special", command.special, "Recognise control tokens in the text");
     add_thread_option(*sub, command.threads);
     sub->footer(kImatrixNotes);
+    return sub;
+}
+
+CLI::App* define_bench(CLI::App& app, BenchCommand& command) {
+    CLI::App* sub = app.add_subcommand("bench", "Measure tokens per second, as llama-bench does");
+    add_model_option(*sub, command.model)->required();
+    const auto add_list = [&](const char* name, std::vector<int64_t>& values, const char* help) {
+        sub->add_option(name, values, help)
+            ->delimiter(',')
+            ->check(between(int64_t{0}, int64_t{1} << 30))
+            ->type_name("N,...");
+    };
+    add_list("-p,--n-prompt", command.prompts, "Read prompts of N tokens (default: 512)");
+    add_list("-n,--n-gen", command.generations, "Write N tokens one by one (default: 128)");
+    add_list("-d,--n-depth", command.depths, "After N tokens of context (default: 0)");
+    sub->add_option("-b,--batch-size", command.chunk, "Prompt tokens taken in at once")
+        ->check(between(1, 65536));
+    sub->add_option("-r,--repetitions", command.n_repetitions, "Repetitions of each test")
+        ->check(between(1, 1000));
+    sub->add_option("-o,--output", command.format, "md, json or csv")
+        ->check(CLI::IsMember({"md", "json", "csv"}));
+    sub->add_flag("--ops", command.ops,
+                  "Also the time of each operation, beside what the machine can do at most");
+    add_thread_option(*sub, command.threads);
+    sub->footer(kBenchNotes);
     return sub;
 }
 
@@ -227,6 +260,7 @@ ParsedCommandLine parse_command_line(const std::vector<std::string>& arguments) 
     EvalCommand eval;
     PerplexityCommand perplexity;
     ImatrixCommand imatrix;
+    BenchCommand bench;
     InfoCommand info;
     define_generate(app, generate);
     const CLI::App* tokenize_app = define_tokenize(app, tokenize);
@@ -234,6 +268,7 @@ ParsedCommandLine parse_command_line(const std::vector<std::string>& arguments) 
     const CLI::App* eval_app = define_eval(app, eval);
     const CLI::App* perplexity_app = define_perplexity(app, perplexity);
     const CLI::App* imatrix_app = define_imatrix(app, imatrix);
+    const CLI::App* bench_app = define_bench(app, bench);
     const CLI::App* info_app = define_info(app, info);
 
     ParsedCommandLine parsed;
@@ -262,6 +297,8 @@ ParsedCommandLine parse_command_line(const std::vector<std::string>& arguments) 
         parsed.command = perplexity;
     else if (imatrix_app->parsed())
         parsed.command = imatrix;
+    else if (bench_app->parsed())
+        parsed.command = bench;
     else if (info_app->parsed())
         parsed.command = info;
     else

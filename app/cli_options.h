@@ -11,7 +11,7 @@
 namespace nemo {
 
 using Command = std::variant<GenerateCommand, TokenizeCommand, RenderCommand, EvalCommand,
-                             PerplexityCommand, ImatrixCommand, InfoCommand>;
+                             PerplexityCommand, ImatrixCommand, BenchCommand, InfoCommand>;
 
 struct ParsedCommandLine {
     Command command;

@@ -105,8 +105,8 @@ int run_imatrix(const ImatrixCommand& command) {
     if (!command.force && std::filesystem::exists(command.output))
         fail(ErrorCode::runtime, "{}: exists already; --force replaces it", command.output);
     const Engine engine(command.model, command.threads);
-    const TextChunks text =
-        read_chunks(command.text_file, command.n_context, command.n_chunks, engine.tokenizer());
+    const TextChunks text = read_chunks({command.text_file, command.special}, command.n_context,
+                                        command.n_chunks, engine.tokenizer());
     Importance importance = collect(command, engine, text);
     std::vector<ClassSensitivity> classes;
     if (command.n_sensitivity_chunks > 0)

@@ -37,7 +37,8 @@ TextChunks text_of_base(const PerplexityCommand& command, const LogitsBase& base
              command.n_context);
     TextChunks text = {header.tokens, header.n_context, header.n_chunks};
     if (!command.text_file.empty()) {
-        const std::vector<int32_t> tokens = tokens_of_file(command.text_file, engine.tokenizer());
+        const std::vector<int32_t> tokens =
+            tokens_of_file({command.text_file, command.special}, engine.tokenizer());
         if (!std::ranges::equal(
                 text.tokens, std::span(tokens).first(std::min(tokens.size(), text.tokens.size()))))
             fail(ErrorCode::bad_file, "{}: written for another text than {}, or another tokenizer",
@@ -132,7 +133,7 @@ int run_perplexity(const PerplexityCommand& command) {
     const Engine engine(command.model, command.threads);
     const TextChunks text =
         base ? text_of_base(command, *base, engine)
-             : read_chunks(command.text_file,
+             : read_chunks({command.text_file, command.special},
                            command.n_context > 0 ? command.n_context : kDefaultChunkTokens,
                            command.n_chunks, engine.tokenizer());
     std::optional<LogitsBaseWriter> writer;

@@ -73,6 +73,7 @@ struct PerplexityCommand {
     std::string base_in;    // --kl
     int64_t n_context = 0;  // tokens per chunk, 0: 512 or what the base has
     int64_t n_chunks = 0;   // at most, 0: all
+    bool special = false;   // recognise control tokens in the text
     int threads = 0;
 };
 int run_perplexity(const PerplexityCommand& command);
@@ -85,10 +86,24 @@ struct ImatrixCommand {
     int64_t n_chunks = 0;              // at most, 0: all
     int64_t n_sensitivity_chunks = 0;  // 0: not measured
     bool process_output = false;       // collect output.weight too
+    bool special = false;              // recognise control tokens in the text
     bool force = false;
     int threads = 0;
 };
 int run_imatrix(const ImatrixCommand& command);
+
+struct BenchCommand {
+    std::string model;
+    std::vector<int64_t> prompts = {512};      // tokens read at once, a test for each; 0: none
+    std::vector<int64_t> generations = {128};  // tokens written one by one, a test for each
+    std::vector<int64_t> depths = {0};         // tokens of context before each test
+    int64_t chunk = 256;
+    int n_repetitions = 5;
+    std::string format = "md";  // or "json", "csv"
+    bool ops = false;
+    int threads = 0;
+};
+int run_bench(const BenchCommand& command);
 
 struct InfoCommand {
     std::string model;

@@ -97,12 +97,6 @@ private:
     ThreadPool pool_;
 };
 
-// "blk.3.ssm_in.weight" -> "ssm_in"
-std::string stem_of(const TensorSpec& spec) {
-    std::string stem = spec.name.substr(0, spec.name.rfind('.'));
-    return spec.layer < 0 ? stem : stem.substr(stem.find('.', stem.find('.') + 1) + 1);
-}
-
 // The last Mamba-2 layer before an attention layer: what it writes is what attention looks at.
 bool feeds_attention(const ModelConfig& config, int layer) {
     if (layer < 0 || config.layers[static_cast<size_t>(layer)].kind != LayerKind::mamba2)
@@ -121,7 +115,7 @@ std::vector<ClassSensitivity> tensor_classes(const Model& model) {
         const bool fits = spec.dims[0] % dtype_info(kCoarseType).block_size == 0;
         if (spec.always_f32 || tensor == nullptr || !fits) continue;
         const std::string name =
-            stem_of(spec) +
+            tensor_stem(spec.name) +
             (feeds_attention(model.config(), spec.layer) ? " before attention" : "");
         auto found = std::ranges::find(classes, name, &ClassSensitivity::name);
         if (found == classes.end()) found = classes.insert(found, {.name = name});

@@ -24,25 +24,25 @@ std::vector<int32_t> TextChunks::chunk(int64_t index, const TokenizerData& vocab
     return result;
 }
 
-std::vector<int32_t> tokens_of_file(const std::string& path, const Tokenizer& tokenizer) {
-    std::string text = path == "-" ? read_stdin(false) : read_text_file(path);
+std::vector<int32_t> tokens_of_file(const TextFile& file, const Tokenizer& tokenizer) {
+    std::string text = file.path == "-" ? read_stdin(false) : read_text_file(file.path);
     if (text.ends_with('\n')) text.pop_back();
-    std::vector<int32_t> tokens = tokenizer.encode(text, false);
+    std::vector<int32_t> tokens = tokenizer.encode(text, file.special);
     // The end of the file is not the end of a text the model knows.
     if (tokenizer.data().add_eos && !tokens.empty()) tokens.pop_back();
     return tokens;
 }
 
-TextChunks read_chunks(const std::string& path, int64_t n_context, int64_t n_chunks,
+TextChunks read_chunks(const TextFile& file, int64_t n_context, int64_t n_chunks,
                        const Tokenizer& tokenizer) {
     TextChunks text;
     text.n_context = n_context;
-    text.tokens = tokens_of_file(path, tokenizer);
+    text.tokens = tokens_of_file(file, tokenizer);
     const int64_t n_tokens = std::ssize(text.tokens);
     if (n_tokens < 2 * n_context)
         fail(ErrorCode::usage,
              "{}: {} tokens, but chunks of {} need at least {}; give a longer text or a smaller -c",
-             path, n_tokens, n_context, 2 * n_context);
+             file.path, n_tokens, n_context, 2 * n_context);
     text.n_chunks = n_tokens / n_context;
     if (n_chunks > 0) text.n_chunks = std::min(text.n_chunks, n_chunks);
     text.tokens.resize(static_cast<size_t>(text.n_chunks * n_context));

@@ -26,12 +26,16 @@ struct TextChunks {
     std::vector<int32_t> chunk(int64_t index, const TokenizerData& vocabulary) const;
 };
 
-// "-" is standard input.
-std::vector<int32_t> tokens_of_file(const std::string& path, const Tokenizer& tokenizer);
+// A text file; "-" is standard input. `special`: control tokens in it are recognised.
+struct TextFile {
+    std::string path;
+    bool special = false;
+};
+std::vector<int32_t> tokens_of_file(const TextFile& file, const Tokenizer& tokenizer);
 
 // The first `n_chunks` of a file, or as many as there are; 0: all. Throws Error{usage} if the text
 // is shorter than two chunks.
-TextChunks read_chunks(const std::string& path, int64_t n_context, int64_t n_chunks,
+TextChunks read_chunks(const TextFile& file, int64_t n_context, int64_t n_chunks,
                        const Tokenizer& tokenizer);
 
 // Lets a session of `model` read a chunk from its beginning, and hands out the predictions of the

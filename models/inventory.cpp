@@ -144,6 +144,12 @@ std::string tensor_problem(const TensorSpec& spec, const TensorView* tensor) {
     return "";
 }
 
+std::string tensor_stem(const std::string& tensor_name) {
+    const size_t start =
+        tensor_name.starts_with("blk.") ? tensor_name.find('.', sizeof "blk.") + 1 : 0;
+    return tensor_name.substr(start, tensor_name.rfind('.') - start);
+}
+
 std::string scale_name(const std::string& tensor_name) {
     constexpr std::string_view kSuffix = ".weight";
     std::string stem = tensor_name;

@@ -67,6 +67,9 @@ std::vector<TensorSpec> tensor_inventory(const ModelConfig& config);
 // nothing.
 std::string tensor_problem(const TensorSpec& spec, const TensorView* tensor);
 
+// What a tensor is in whatever layer: "blk.3.ssm_in.weight" -> "ssm_in".
+std::string tensor_stem(const std::string& tensor_name);
+
 // The name of the tensor that holds the factors of an NVFP4 tensor, one per matrix.
 std::string scale_name(const std::string& tensor_name);
 // Whether llama.cpp applies such factors to this kind of tensor; where it does not it refuses the

@@ -42,6 +42,14 @@ public:
                   float* y) override {
         inner_.rms_norm(x, weight, eps, n_tokens, n, y);
     }
+    void layer_norm(const float* x, const Weight& weight, const Weight& bias, float eps,
+                    int64_t n_tokens, int64_t n, float* y) override {
+        inner_.layer_norm(x, weight, bias, eps, n_tokens, n, y);
+    }
+    void rope(const RotaryShape& rotary, int64_t n_heads, int64_t head_dim, int64_t position,
+              int64_t n_tokens, float* x) override {
+        inner_.rope(rotary, n_heads, head_dim, position, n_tokens, x);
+    }
     void matmul(const Weight& weight, const float* x, int64_t n_tokens, float* y, Epilogue epilogue,
                 const Weight& bias) override {
         for (int64_t t = 0; t < n_tokens; ++t) add_row(weight, 0, x + t * weight.n_in());

@@ -1,0 +1,179 @@
+#include "kernels/cpu/ceilings.h"
+
+#include "kernels/cpu/cpu_tier.h"
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <vector>
+
+namespace nemo {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr size_t kPieceBytes = size_t{1} << 20;
+constexpr size_t kMostReadBytes = size_t{4} << 30;
+constexpr int kReadPasses = 2;
+constexpr int64_t kRounds = 20'000'000;
+constexpr int kPeakPasses = 3;
+
+double seconds_since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Keeps a result that nobody needs.
+std::atomic<uint64_t> g_sink;
+
+// ---- Reading ----
+
+uint64_t sum_scalar(const std::byte* data, int64_t n_bytes) {
+    const auto* words = reinterpret_cast<const uint64_t*>(data);
+    uint64_t sums[4] = {};
+    for (int64_t i = 0; i + 4 <= n_bytes / 8; i += 4)
+        for (int64_t k = 0; k < 4; ++k) sums[k] += words[i + k];
+    return sums[0] + sums[1] + sums[2] + sums[3];
+}
+
+__attribute__((target("avx2"))) uint64_t sum_avx2(const std::byte* data, int64_t n_bytes) {
+    __m256i a = _mm256_setzero_si256(), b = a, c = a, d = a;
+    const auto* vectors = reinterpret_cast<const __m256i*>(data);
+    for (int64_t i = 0; i + 4 <= n_bytes / 32; i += 4) {
+        a = _mm256_add_epi64(a, _mm256_loadu_si256(vectors + i));
+        b = _mm256_add_epi64(b, _mm256_loadu_si256(vectors + i + 1));
+        c = _mm256_add_epi64(c, _mm256_loadu_si256(vectors + i + 2));
+        d = _mm256_add_epi64(d, _mm256_loadu_si256(vectors + i + 3));
+    }
+    const __m256i sum = _mm256_add_epi64(_mm256_add_epi64(a, b), _mm256_add_epi64(c, d));
+    return static_cast<uint64_t>(_mm256_extract_epi64(sum, 0) + _mm256_extract_epi64(sum, 1) +
+                                 _mm256_extract_epi64(sum, 2) + _mm256_extract_epi64(sum, 3));
+}
+
+double read_bytes_per_second(std::span<const std::span<const std::byte>> blocks, ThreadPool& pool) {
+    std::vector<std::span<const std::byte>> pieces;
+    size_t n_bytes = 0;
+    for (const std::span<const std::byte> block : blocks)
+        for (size_t at = 0; at < block.size() && n_bytes < kMostReadBytes; at += kPieceBytes) {
+            pieces.push_back(block.subspan(at, std::min(kPieceBytes, block.size() - at)));
+            n_bytes += pieces.back().size();
+        }
+    const auto sum = cpu_tier_supported(CpuTier::avx2) ? sum_avx2 : sum_scalar;
+    double best = 0;
+    for (int pass = 0; pass < kReadPasses; ++pass) {
+        const auto start = Clock::now();
+        pool.parallel_for(std::ssize(pieces), 1, [&](int64_t i, int64_t, int) {
+            const auto piece = pieces[static_cast<size_t>(i)];
+            g_sink += sum(piece.data(), std::ssize(piece));
+        });
+        best = std::max(best, static_cast<double>(n_bytes) / seconds_since(start));
+    }
+    return best;
+}
+
+// ---- Arithmetic: as many independent chains as hide the latency ----
+
+constexpr int kChains = 10;
+
+__attribute__((target("avx512f,avx512vnni"))) uint64_t int8_avx512(int64_t n_rounds) {
+    __m512i sums[kChains];
+    for (auto& sum : sums) sum = _mm512_setzero_si512();
+    const __m512i a = _mm512_set1_epi8(3), b = _mm512_set1_epi8(-5);
+    for (int64_t i = 0; i < n_rounds; ++i) {
+#pragma GCC unroll 10
+        for (int k = 0; k < kChains; ++k) {
+            sums[k] = _mm512_dpbusd_epi32(sums[k], a, b);
+            asm volatile("" : "+v"(sums[k]));
+        }
+    }
+    uint64_t total = 0;
+    for (const auto& sum : sums)
+        total += static_cast<uint64_t>(sum[0]);
+    return total;
+}
+
+__attribute__((target("avx2"))) uint64_t int8_avx2(int64_t n_rounds) {
+    __m256i sums[kChains];
+    for (auto& sum : sums) sum = _mm256_setzero_si256();
+    __m256i a = _mm256_set1_epi8(3);
+    const __m256i b = _mm256_set1_epi8(-5), ones = _mm256_set1_epi16(1);
+    for (int64_t i = 0; i < n_rounds; ++i) {
+#pragma GCC unroll 10
+        for (int k = 0; k < kChains; ++k) {
+            asm volatile("" : "+x"(a));
+            const __m256i pairs = _mm256_maddubs_epi16(a, b);
+            sums[k] = _mm256_add_epi32(sums[k], _mm256_madd_epi16(pairs, ones));
+            asm volatile("" : "+x"(sums[k]));
+        }
+    }
+    uint64_t total = 0;
+    for (const auto& sum : sums) total += static_cast<uint64_t>(_mm256_extract_epi32(sum, 0));
+    return total;
+}
+
+__attribute__((target("avx512f"))) uint64_t fp32_avx512(int64_t n_rounds) {
+    __m512 sums[kChains];
+    for (auto& sum : sums) sum = _mm512_setzero_ps();
+    const __m512 a = _mm512_set1_ps(1.5f), b = _mm512_set1_ps(-0.25f);
+    for (int64_t i = 0; i < n_rounds; ++i) {
+#pragma GCC unroll 10
+        for (int k = 0; k < kChains; ++k) {
+            sums[k] = _mm512_fmadd_ps(sums[k], b, a);
+            asm volatile("" : "+v"(sums[k]));
+        }
+    }
+    float total = 0;
+    for (const auto& sum : sums) total += _mm512_cvtss_f32(sum);
+    return static_cast<uint64_t>(total);
+}
+
+__attribute__((target("avx2,fma"))) uint64_t fp32_avx2(int64_t n_rounds) {
+    __m256 sums[kChains];
+    for (auto& sum : sums) sum = _mm256_setzero_ps();
+    const __m256 a = _mm256_set1_ps(1.5f), b = _mm256_set1_ps(-0.25f);
+    for (int64_t i = 0; i < n_rounds; ++i) {
+#pragma GCC unroll 10
+        for (int k = 0; k < kChains; ++k) {
+            sums[k] = _mm256_fmadd_ps(sums[k], b, a);
+            asm volatile("" : "+x"(sums[k]));
+        }
+    }
+    float total = 0;
+    for (const auto& sum : sums) total += _mm256_cvtss_f32(sum);
+    return static_cast<uint64_t>(total);
+}
+
+// `n_per_instruction`: operations of one step of one chain.
+double operations_per_second(uint64_t (*run)(int64_t), double n_per_instruction, ThreadPool& pool) {
+    double best = 0;
+    for (int pass = 0; pass < kPeakPasses; ++pass) {
+        const auto start = Clock::now();
+        pool.parallel_for(pool.n_threads(), 1,
+                          [&](int64_t, int64_t, int) { g_sink += run(kRounds); });
+        const double n_steps =
+            static_cast<double>(kRounds) * kChains * static_cast<double>(pool.n_threads());
+        best = std::max(best, n_steps * n_per_instruction / seconds_since(start));
+    }
+    return best;
+}
+
+}  // namespace
+
+CpuCeilings measure_cpu_ceilings(std::span<const std::span<const std::byte>> blocks,
+                                 ThreadPool& pool) {
+    CpuCeilings ceilings;
+    ceilings.n_read_bytes = read_bytes_per_second(blocks, pool);
+    if (cpu_tier_supported(CpuTier::avx512)) {
+        ceilings.n_int8_operations = operations_per_second(int8_avx512, 128, pool);
+        ceilings.n_fp32_operations = operations_per_second(fp32_avx512, 32, pool);
+    } else if (cpu_tier_supported(CpuTier::avx2)) {
+        ceilings.n_int8_operations = operations_per_second(int8_avx2, 64, pool);
+        ceilings.n_fp32_operations = operations_per_second(fp32_avx2, 16, pool);
+    }
+    return ceilings;
+}
+
+}  // namespace nemo
