@@ -60,8 +60,8 @@ void describe_types(CLI::App& app, ConvertCommand& command) {
     CLI::Option* type =
         app.add_option("TYPE,--type,--outtype", command.type_name,
                        "Number format of the weights, or a mix of them: " + output_type_names() +
-                           ". Default: Q8_0 for a checkpoint; a GGUF file's tensors stay as they "
-                           "are")
+                           " (AUTO: as stored, FP8 as Q8_0). Default: Q8_0 for a checkpoint; a "
+                           "GGUF file's tensors stay as they are")
             ->type_name("TYPE");
     CLI::Option* fit = app.add_option("--fit", command.fit,
                                       "Choose the format of each tensor by measured error, so that "

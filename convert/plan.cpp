@@ -31,9 +31,9 @@ void plan_tensors(const ModelConfig& config, const OutputType& type, const std::
     MisfitWarnings misfits;
     for (size_t i = 0; i < specs.size(); ++i) {
         WeightSourcePtr tensor = checkpoint.bind(specs[i]);
-        misfits.add(specs[i], types[i]);
         PlannedTensor planned = {std::move(specs[i]), types[i].dtype, std::move(tensor)};
         set_type(planned, types[i], type);
+        if (planned.dtype == types[i].dtype) misfits.add(planned.spec, types[i]);
         append_tensor(std::move(planned), plan.tensors);
     }
     misfits.append_to(plan.warnings);

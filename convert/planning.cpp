@@ -5,18 +5,36 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <optional>
 
 namespace nemo {
 
-bool keeps_stored(const PlannedTensor& tensor, const OutputType& type) {
-    if (tensor.spec.always_f32 || tensor.source->encoded_type() != type.base) return false;
-    return type.base == DType::mxfp4 || (type.base == DType::nvfp4 && can_be_nvfp4(tensor));
+namespace {
+
+// How the input has the tensor, if a file can have it so.
+std::optional<DType> stored_type(const PlannedTensor& tensor) {
+    const std::optional<DType> encoded = tensor.source->encoded_type();
+    if (encoded) return *encoded == DType::nvfp4 && !can_be_nvfp4(tensor) ? std::nullopt : encoded;
+    for (const DType dtype : {DType::f32, DType::f16, DType::bf16})
+        if (tensor.source->type_name() == dtype_info(dtype).name) return dtype;
+    return std::nullopt;
 }
 
+// The form of the input in which a tensor stays; nullopt: the type's choice counts.
+std::optional<DType> kept_type(const PlannedTensor& tensor, const OutputType& type) {
+    if (tensor.spec.always_f32) return std::nullopt;
+    const std::optional<DType> stored = stored_type(tensor);
+    const bool is_asked_for =
+        stored == type.base && (type.base == DType::mxfp4 || type.base == DType::nvfp4);
+    return type.rule == TypeRule::stored || is_asked_for ? stored : std::nullopt;
+}
+
+}  // namespace
+
 void set_type(PlannedTensor& tensor, const TensorType& chosen, const OutputType& type) {
-    const bool stays = keeps_stored(tensor, type);
-    tensor.dtype = stays ? type.base : chosen.dtype;
-    if (!stays && chosen.wanted != chosen.dtype) tensor.wanted = chosen.wanted;
+    const std::optional<DType> kept = kept_type(tensor, type);
+    tensor.dtype = kept.value_or(chosen.dtype);
+    if (!kept && chosen.wanted != chosen.dtype) tensor.wanted = chosen.wanted;
 }
 
 std::string some_of(const std::vector<std::string>& names) {

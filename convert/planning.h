@@ -12,11 +12,9 @@
 
 namespace nemo {
 
-// Whether the input has the tensor in the very format that is asked for: as 4-bit floats, which a
-// mix might give to other tensors only, and which encoding anew would change.
-bool keeps_stored(const PlannedTensor& tensor, const OutputType& type);
-
-// Gives a tensor what its mix chose, or leaves it in the form that the input has.
+// Gives a tensor what its mix chose, or leaves it as the input has it if that is asked for: in
+// general (AUTO), or in the very 4-bit floats of the type, which a mix might give to other tensors
+// only, and which encoding anew would change.
 void set_type(PlannedTensor& tensor, const TensorType& chosen, const OutputType& type);
 
 // "a" or "a, b, ...": the first few names.

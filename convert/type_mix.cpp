@@ -34,6 +34,7 @@ constexpr OutputType kOutputTypes[] = {
     {"Q3_K_M", DType::q3_k, 12, TypeRule::q3_k_m},
     {"Q3_K", DType::q3_k, 11, TypeRule::uniform},
     {"Q2_K", DType::q2_k, 10, TypeRule::q2_k},
+    {"AUTO", DType::q8_0, 7, TypeRule::stored},
 };
 
 // Blocks of 32 in place of blocks of 256, then F16.
@@ -100,7 +101,7 @@ public:
 
 private:
     DType head() const {
-        if (type_.rule == TypeRule::uniform) return type_.base;
+        if (type_.rule == TypeRule::uniform || type_.rule == TypeRule::stored) return type_.base;
         return type_.rule == TypeRule::mxfp4 ? DType::q8_0 : DType::q6_k;
     }
 

@@ -22,6 +22,7 @@
 namespace nemo {
 
 enum class TypeRule {
+    stored,   // what the input has, where a file can have it; the base format elsewhere
     uniform,  // every matrix gets the base format
     q6_k,     // Q6_K, Q5_K_S: nothing but the head differs
     more_bits,

@@ -221,6 +221,34 @@ TEST_CASE("stored MXFP4 is taken over bit by bit wherever it is") {
     CHECK(file.tensor("blk.0.ffn_down_shexp.weight").dtype == DType::q8_0);
 }
 
+TEST_CASE("AUTO keeps what a file can have, and makes Q8_0 of FP8") {
+    TestCheckpoint checkpoint = moe_checkpoint();
+    for (int i = 0; i < kExperts; ++i)
+        store_nvfp4(checkpoint, kMixer + "experts." + std::to_string(i) + ".up_proj.weight",
+                    static_cast<uint32_t>(50 + i), 0.5f);
+    store_nvfp4(checkpoint, kMixer + "fc1_latent_proj.weight", 60, 0.01f);
+    store_mxfp4(checkpoint, kMixer + "shared_experts.up_proj.weight");
+    TestTensor& down = checkpoint.tensor(kMixer + "shared_experts.down_proj.weight");
+    down.dtype = "F8_E4M3";
+    down.bytes = test_bytes(kMatrix, 9, 0, 120);
+    checkpoint.tensors.push_back(f32(down.name + "_scale", {}, {0.25f}));
+    TestTensor& table = checkpoint.tensor("backbone.embeddings.weight");
+    table.dtype = "BF16";
+    table.bytes = std::string(static_cast<size_t>(264 * kWidth * 2), '\x3c');
+    const Converted file(checkpoint, "AUTO");
+    for (const auto& [name, dtype] : {std::pair("blk.0.ffn_up_exps", DType::nvfp4),
+                                      {"blk.0.ffn_latent_down", DType::q8_0},
+                                      {"blk.0.ffn_up_shexp", DType::mxfp4},
+                                      {"blk.0.ffn_down_shexp", DType::q8_0},
+                                      {"token_embd", DType::bf16},
+                                      {"output", DType::f32}}) {
+        CAPTURE(name);
+        CHECK(file.tensor(std::string(name) + ".weight").dtype == dtype);
+        if (dtype != DType::q8_0) CHECK(file.errors().at(std::string(name) + ".weight") == 0.0);
+    }
+    CHECK(file.has("blk.0.ffn_up_exps.scale"));
+}
+
 TEST_CASE("scales of weights that nobody reads are refused, those of activations are not") {
     TestCheckpoint checkpoint = moe_checkpoint();
     for (const char* name : {"shared_experts.up_proj.input_scale", "k_proj.k_scale",
