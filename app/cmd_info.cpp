@@ -102,6 +102,9 @@ int run_info(const InfoCommand& command) {
     out += line("name", terminal_safe(config.name));
     out += line("architecture", config.architecture);
     out += line("layers", layers_text(config));
+    if (!config.prediction_blocks.empty())
+        out += line("prediction head", fmt::format("{} block(s), kept in the file but not used",
+                                                   config.prediction_blocks.size()));
     out += line("hidden size", std::to_string(config.n_embd));
     out += line("vocabulary", std::to_string(config.n_vocab));
     out += line("trained context", std::to_string(config.n_context));

@@ -3,6 +3,7 @@
 #include "core/error.h"
 
 #include <algorithm>
+#include <iterator>
 
 namespace nemo {
 
@@ -53,6 +54,16 @@ constexpr Pair kNemotron[] = {
     {"ffn_down.weight", "mlp.down_proj.weight"},
 };
 
+// Of the prediction head, what is not named as in the layers; its attention is in its layer 0, its
+// experts in layer 1.
+constexpr Pair kPrediction[] = {
+    {"nextn.enorm.weight", "layers.0.enorm.weight"},
+    {"nextn.hnorm.weight", "layers.0.hnorm.weight"},
+    {"nextn.eh_proj.weight", "layers.0.eh_proj.weight"},
+    {"post_attention_norm.weight", "layers.1.norm.weight"},
+    {"nextn.shared_head_norm.weight", "layers.1.final_layernorm.weight"},
+};
+
 struct Spelling {
     const char* prefix;
     const char* embedding;
@@ -72,6 +83,11 @@ constexpr Spelling kSpellings[] = {
 // Multimodal checkpoints have the language model inside of another.
 constexpr const char* kWrappers[] = {"", "language_model."};
 
+// Of the prediction head: attention in 0, experts in 1.
+int sublayer(std::string_view gguf) {
+    return gguf.starts_with("attn_") ? 0 : 1;
+}
+
 }  // namespace
 
 CheckpointNames::CheckpointNames(const SafetensorsSet& weights) {
@@ -81,24 +97,32 @@ CheckpointNames::CheckpointNames(const SafetensorsSet& weights) {
         prefix_ = wrapper + spelling.prefix;
         embedding_ = prefix_ + spelling.embedding;
         head_ = wrapper + "lm_head.weight";
+        prediction_prefix_ = wrapper + "mtp.";
+        return weights.find(embedding_) != nullptr;
     };
-    for (const char* wrapper : kWrappers) {
-        for (const Spelling& spelling : kSpellings) {
-            use(wrapper, spelling);
-            if (weights.find(embedding_) != nullptr) return;
-        }
-    }
-    use(kWrappers[0], kSpellings[0]);
+    const auto find = [&] {
+        for (const char* wrapper : kWrappers)
+            for (const Spelling& spelling : kSpellings)
+                if (use(wrapper, spelling)) return true;
+        return false;
+    };
+    if (!find()) use(kWrappers[0], kSpellings[0]);
+    for (const SafetensorsFile& file : weights.files())
+        for (const SafetensorsView& view : file.tensors())
+            has_prediction_head_ = has_prediction_head_ || is_prediction(view.name);
 }
 
 std::string CheckpointNames::of(const TensorSpec& spec) const {
     if (spec.role == TensorRole::token_embedding) return embedding_;
     if (spec.role == TensorRole::output) return head_;
     std::string_view gguf = spec.name;
-    std::string name = prefix_;
+    std::string name = spec.is_prediction() ? prediction_prefix_ : prefix_;
     if (spec.block >= 0) {
         gguf.remove_prefix(fmt::formatted_size("blk.{}.", spec.block));
-        name += fmt::format("layers.{}.", spec.block);
+        const auto own = std::ranges::find(kPrediction, gguf, &Pair::gguf);
+        if (spec.is_prediction() && own != std::end(kPrediction))
+            return name + std::string(own->checkpoint);
+        name += fmt::format("layers.{}.", spec.is_prediction() ? sublayer(gguf) : spec.block);
     }
     const auto pair = std::ranges::find(pairs_, gguf, &Pair::gguf);
     // A configuration of one architecture with the tensors of another: no such tensor.

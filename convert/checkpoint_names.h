@@ -26,8 +26,9 @@ public:
 
     // Whether the language model has a tensor of this name, even one that nobody knows.
     bool is_inside(std::string_view name) const { return name.starts_with(prefix_); }
-    // A tied model may still store its head.
-    const std::string& head() const { return head_; }
+    // Of the multi-token prediction head.
+    bool is_prediction(std::string_view name) const { return name.starts_with(prediction_prefix_); }
+    bool has_prediction_head() const { return has_prediction_head_; }
 
     struct Pair {
         std::string_view gguf;  // without "blk.N."
@@ -37,9 +38,11 @@ public:
 private:
     std::span<const Pair> pairs_;
     bool norms_are_weight_plus_one_ = false;
-    std::string prefix_;     // "backbone."
-    std::string embedding_;  // "backbone.embeddings.weight"
-    std::string head_;       // "lm_head.weight"
+    std::string prefix_;             // "backbone."
+    std::string embedding_;          // "backbone.embeddings.weight"
+    std::string head_;               // "lm_head.weight"
+    std::string prediction_prefix_;  // "mtp."
+    bool has_prediction_head_ = false;
 };
 
 }  // namespace nemo

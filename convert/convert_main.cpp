@@ -108,7 +108,8 @@ ConversionPlan make_plan(const ConvertCommand& command) {
         fail(ErrorCode::usage, "--tensor-type and --imatrix need --type, --fit or --bpw");
     const uint64_t max_part_bytes =
         command.max_part_size.empty() ? 0 : parse_byte_size(command.max_part_size);
-    ConversionPlan plan = make_plan(command.input, type);
+    ConversionPlan plan = make_plan(
+        command.input, type, command.no_mtp ? PredictionHead::leave_out : PredictionHead::keep);
     edit_metadata({.tokenizer = command.tokenizer,
                    .chat_template = command.chat_template,
                    .unset = command.unset,

@@ -99,6 +99,10 @@ void describe_convert(CLI::App& app, ConvertCommand& command) {
     describe_edits(app, command);
     add_thread_option(app, command.n_threads);
     app.add_flag("--force", command.force, "Replace OUT if it exists");
+    app.add_flag(
+        "--no-mtp", command.no_mtp,
+        "Leave out the multi-token prediction head (nemo does not run it; llama.cpp drafts "
+        "with it)");
     app.add_flag("--dry-run", command.dry_run,
                  "Check everything, print what would be written and the memory it takes to run, "
                  "and stop");

@@ -23,6 +23,7 @@ struct ConvertCommand {
     int n_threads = 0;
     bool force = false;
     bool dry_run = false;
+    bool no_mtp = false;
 };
 
 struct InspectCommand {

@@ -153,10 +153,26 @@ GgufMetadata kept_metadata(const ModelFile& file) {
     return metadata;
 }
 
+// The prediction blocks are the last ones; without them the file is as if it never had any.
+void leave_out_prediction_head(ConversionPlan& plan) {
+    if (!plan.config || plan.config->prediction_blocks.empty()) return;
+    std::set<std::string> dropped;
+    for (const TensorSpec& spec : tensor_inventory(*plan.config))
+        if (spec.is_prediction()) dropped.insert(fmt::format("blk.{}.", spec.block));
+    std::erase_if(plan.tensors, [&](const PlannedTensor& tensor) {
+        return std::ranges::any_of(dropped, [&](const std::string& prefix) {
+            return tensor.spec.name.starts_with(prefix);
+        });
+    });
+    plan.config->prediction_blocks.clear();
+    plan.metadata.erase(plan.config->architecture + ".nextn_predict_layers");
+    add_config_metadata(*plan.config, plan.metadata);
+}
+
 }  // namespace
 
 ConversionPlan make_gguf_plan(const std::filesystem::path& path,
-                              const std::optional<OutputType>& type) {
+                              const std::optional<OutputType>& type, PredictionHead head) {
     const auto file = std::make_shared<const ModelFile>(ModelFile::open(path));
     ConversionPlan plan;
     plan.metadata = kept_metadata(*file);
@@ -165,6 +181,7 @@ ConversionPlan make_gguf_plan(const std::filesystem::path& path,
         plan_requantized(file, *type, plan);
     else
         plan_copied(file, plan);
+    if (head == PredictionHead::leave_out) leave_out_prediction_head(plan);
     return plan;
 }
 

@@ -11,6 +11,6 @@ namespace nemo {
 // Without a type every tensor is copied as it is. Throws Error{bad_file}, also if there is a type
 // and the file's architecture is unknown.
 ConversionPlan make_gguf_plan(const std::filesystem::path& path,
-                              const std::optional<OutputType>& type);
+                              const std::optional<OutputType>& type, PredictionHead head);
 
 }  // namespace nemo

@@ -13,12 +13,14 @@ struct HfArchitecture {
     const char* name;
     const char* model_type;
     void (*read)(const HfFields& fields, ModelConfig& config);
+    void (*read_prediction)(const HfFields& fields, ModelConfig& config);
 };
 
 constexpr HfArchitecture kArchitectures[] = {
-    {"NemotronHForCausalLM", "nemotron_h", read_hf_nemotron_h},
-    {"NemotronHPuzzleForCausalLM", "nemotron_h_puzzle", read_hf_nemotron_h},
-    {"NemotronForCausalLM", "nemotron", read_hf_nemotron},
+    {"NemotronHForCausalLM", "nemotron_h", read_hf_nemotron_h, read_hf_nemotron_h_prediction},
+    {"NemotronHPuzzleForCausalLM", "nemotron_h_puzzle", read_hf_nemotron_h,
+     read_hf_nemotron_h_prediction},
+    {"NemotronForCausalLM", "nemotron", read_hf_nemotron, nullptr},
 };
 
 std::string supported_names() {
@@ -49,12 +51,21 @@ const HfArchitecture& find_architecture(const HfFields& fields) {
          model_type == nullptr ? "missing" : to_json_text(*model_type), supported_names());
 }
 
+// Multimodal checkpoints wrap the language model's configuration.
+const Json& language_model(const Json& root) {
+    const Json* wrapped = root.find("llm_config");
+    return wrapped != nullptr ? *wrapped : root;
+}
+
 }  // namespace
 
-ModelConfig config_from_hf(const Json& root, const std::string& source) {
-    // Multimodal checkpoints wrap the language model's configuration.
-    const Json* wrapped = root.find("llm_config");
-    const Json& config = wrapped != nullptr ? *wrapped : root;
+bool announces_prediction_head(const Json& root) {
+    const Json* n_blocks = language_model(root).find("num_nextn_predict_layers");
+    return n_blocks != nullptr && n_blocks->is_integer() && n_blocks->integer() > 0;
+}
+
+ModelConfig config_from_hf(const Json& root, const std::string& source, bool prediction_head) {
+    const Json& config = language_model(root);
     if (!config.is_object()) fail(ErrorCode::bad_file, "{}: not a JSON object", source);
     const HfFields fields(config, source);
     const HfArchitecture& architecture = find_architecture(fields);
@@ -65,6 +76,8 @@ ModelConfig config_from_hf(const Json& root, const std::string& source) {
     result.n_context = fields.integer({"max_position_embeddings"}, int64_t{0});
     result.tied_embeddings = fields.flag({"tie_word_embeddings"}, false);
     architecture.read(fields, result);
+    if (prediction_head && architecture.read_prediction != nullptr)
+        architecture.read_prediction(fields, result);
     check_config(result, source);
     return result;
 }

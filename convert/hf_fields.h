@@ -58,4 +58,7 @@ private:
 void read_hf_nemotron_h(const HfFields& fields, ModelConfig& config);
 void read_hf_nemotron(const HfFields& fields, ModelConfig& config);
 
+// After the above: a multi-token prediction head, if there is one.
+void read_hf_nemotron_h_prediction(const HfFields& fields, ModelConfig& config);
+
 }  // namespace nemo

@@ -58,9 +58,9 @@ void check_unsupported(const HfFields& fields) {
 
 // ---------------------------------------------------------------- layers
 
-std::vector<LayerKind> kinds_from_pattern(const Json& value, const HfFields& fields) {
-    constexpr const char* kKey = "hybrid_override_pattern";
-    if (!value.is_string()) fields.wrong(kKey, value, "a string");
+std::vector<LayerKind> kinds_from_pattern(const Json& value, const HfFields& fields,
+                                          const char* key) {
+    if (!value.is_string()) fields.wrong(key, value, "a string");
     std::vector<LayerKind> kinds;
     for (const char c : value.string()) {
         switch (c) {
@@ -77,7 +77,7 @@ std::vector<LayerKind> kinds_from_pattern(const Json& value, const HfFields& fie
                 kinds.push_back(LayerKind::moe);
                 break;
             default:
-                fields.wrong(kKey, value, "the characters M, *, - and E");
+                fields.wrong(key, value, "the characters M, *, - and E");
         }
     }
     return kinds;
@@ -126,10 +126,12 @@ bool may_vary(std::string_view key) {
 
 // The fields of each entry of a list of block configurations (Puzzle), on top of the model's.
 // Nothing is ignored: a field that cannot vary must be null or what the model says.
-std::vector<HfFields> block_fields(const Json& list, const char* key, const HfFields& model) {
-    if (!list.is_array()) model.wrong(key, list, "a list");
+std::vector<HfFields> block_fields(const char* key, const HfFields& model) {
     std::vector<HfFields> blocks;
-    for (const Json& block : list.array()) {
+    const Json* list = model.find({key});
+    if (list == nullptr) return blocks;
+    if (!list->is_array()) model.wrong(key, *list, "a list");
+    for (const Json& block : list->array()) {
         std::string where = fmt::format("{}: {}[{}]", model.source(), key, blocks.size());
         if (!block.is_object())
             fail(ErrorCode::bad_file, "{} is {}, expected an object", where, to_json_text(block));
@@ -155,24 +157,40 @@ std::vector<LayerKind> kinds_from_blocks(const std::vector<HfFields>& blocks) {
     return kinds;
 }
 
-// Up to three fields name the kinds; those that are present must agree.
-std::vector<LayerKind> layer_kinds(const HfFields& fields, const std::vector<HfFields>& blocks) {
+// The fields that name the kinds of a sequence of blocks.
+struct KindKeys {
+    const char* pattern;
+    const char* list;
+    const char* older_list;
+    const char* blocks;
+};
+
+// Those that are present must agree; empty if none is.
+std::vector<LayerKind> kinds_of(const KindKeys& keys, const HfFields& fields,
+                                const std::vector<HfFields>& blocks) {
     std::vector<std::pair<const char*, std::vector<LayerKind>>> found;
-    if (!blocks.empty()) found.emplace_back("block_configs", kinds_from_blocks(blocks));
-    if (const Json* pattern = fields.find({"hybrid_override_pattern"}))
-        found.emplace_back("hybrid_override_pattern", kinds_from_pattern(*pattern, fields));
-    if (const Json* list = fields.find({"layers_block_type", "layer_types"}))
-        found.emplace_back("layers_block_type",
-                           kinds_from_list(*list, fields, "layers_block_type"));
-    if (found.empty()) {
-        fail(ErrorCode::bad_file,
-             "{}: none of hybrid_override_pattern, layers_block_type and block_configs",
-             fields.source());
-    }
+    if (!blocks.empty()) found.emplace_back(keys.blocks, kinds_from_blocks(blocks));
+    if (const Json* pattern = fields.find({keys.pattern}))
+        found.emplace_back(keys.pattern, kinds_from_pattern(*pattern, fields, keys.pattern));
+    if (const Json* list = fields.find({keys.list, keys.older_list}))
+        found.emplace_back(keys.list, kinds_from_list(*list, fields, keys.list));
+    if (found.empty()) return {};
     const auto& [key, kinds] = found.front();
     for (const auto& [other_key, other] : found) {
         if (other != kinds)
             fail(ErrorCode::bad_file, "{}: {} and {} disagree", fields.source(), key, other_key);
+    }
+    return kinds;
+}
+
+std::vector<LayerKind> layer_kinds(const HfFields& fields, const std::vector<HfFields>& blocks) {
+    constexpr KindKeys kKeys = {"hybrid_override_pattern", "layers_block_type", "layer_types",
+                                "block_configs"};
+    std::vector<LayerKind> kinds = kinds_of(kKeys, fields, blocks);
+    if (kinds.empty()) {
+        fail(ErrorCode::bad_file,
+             "{}: none of hybrid_override_pattern, layers_block_type and block_configs",
+             fields.source());
     }
     const int64_t n_layers = std::ssize(kinds);
     const int64_t n_declared = fields.integer({"num_hidden_layers"}, n_layers);
@@ -235,9 +253,7 @@ int64_t mlp_width(const HfFields& fields, size_t i, size_t n) {
 }
 
 std::vector<LayerConfig> layer_configs(const HfFields& model) {
-    std::vector<HfFields> blocks;
-    if (const Json* list = model.find({"block_configs"}))
-        blocks = block_fields(*list, "block_configs", model);
+    const std::vector<HfFields> blocks = block_fields("block_configs", model);
     const std::vector<LayerKind> kinds = layer_kinds(model, blocks);
     const auto n_mlp = static_cast<size_t>(std::ranges::count(kinds, LayerKind::mlp));
     std::vector<LayerConfig> layers;
@@ -273,6 +289,34 @@ void read_hf_nemotron_h(const HfFields& fields, ModelConfig& config) {
         static_cast<float>(fields.real({"layer_norm_epsilon", "rms_norm_eps", "norm_eps"}, 1e-5));
     config.layers = layer_configs(fields);
     config.architecture = config.has_moe() ? "nemotron_h_moe" : "nemotron_h";
+}
+
+void read_hf_nemotron_h_prediction(const HfFields& fields, ModelConfig& config) {
+    const int64_t n_blocks = fields.integer({"num_nextn_predict_layers"}, int64_t{0});
+    if (n_blocks == 0) return;
+    constexpr const char* kWayOut = "--no-mtp leaves the prediction head out";
+    if (n_blocks > 1) {
+        fail(ErrorCode::bad_file,
+             "{}: num_nextn_predict_layers is {}, but a prediction head of one layer is supported; "
+             "{}",
+             fields.source(), n_blocks, kWayOut);
+    }
+    constexpr KindKeys kKeys = {"mtp_hybrid_override_pattern", "mtp_layers_block_type",
+                                "mtp_layer_types", "mtp_block_configs"};
+    const std::vector<HfFields> blocks = block_fields("mtp_block_configs", fields);
+    const std::vector<LayerKind> kinds = kinds_of(kKeys, fields, blocks);
+    const std::vector<LayerKind> supported = {LayerKind::attention, LayerKind::moe};
+    if (!(kinds.empty() || kinds == supported) || !config.has_moe()) {
+        std::string names;
+        for (const LayerKind kind : kinds)
+            names += fmt::format("{}{}", names.empty() ? "" : ", ", layer_kind_name(kind));
+        fail(ErrorCode::bad_file,
+             "{}: the prediction head is [{}] on a model {} experts; only [attention, moe] on a "
+             "model with experts is supported; {}",
+             fields.source(), names, config.has_moe() ? "with" : "without", kWayOut);
+    }
+    config.prediction_blocks.push_back({attention_shape(blocks.empty() ? fields : blocks[0]),
+                                        moe_shape(blocks.empty() ? fields : blocks[1])});
 }
 
 }  // namespace nemo

@@ -23,8 +23,8 @@ Json read_json_file(const std::filesystem::path& path) {
 
 // ---------------------------------------------------------------- tensors
 
-void plan_tensors(const ModelConfig& config, const OutputType& type, const std::string& source,
-                  ConversionPlan& plan) {
+void plan_tensors(const ModelConfig& config, const OutputType& type, PredictionHead head,
+                  const std::string& source, ConversionPlan& plan) {
     CheckpointTensors checkpoint(plan.weights, read_quantization_config(source), source);
     std::vector<TensorSpec> specs = tensor_inventory(config);
     const std::vector<TensorType> types = choose_types(config, specs, type);
@@ -37,7 +37,7 @@ void plan_tensors(const ModelConfig& config, const OutputType& type, const std::
         append_tensor(std::move(planned), plan.tensors);
     }
     misfits.append_to(plan.warnings);
-    const std::vector<std::string> unused = checkpoint.unused_tensors();
+    const std::vector<std::string> unused = checkpoint.unused_tensors(head == PredictionHead::keep);
     if (unused.empty()) return;
     plan.warnings.push_back(fmt::format("{} tensors are not part of the model and are left out: {}",
                                         unused.size(), some_of(unused)));
@@ -127,16 +127,28 @@ std::vector<GgufTensorInfo> ConversionPlan::tensor_infos(const PlannedPart& part
 
 namespace {
 
-ConversionPlan make_checkpoint_plan(const std::filesystem::path& directory,
-                                    const OutputType& type) {
-    const std::filesystem::path config_path = directory / "config.json";
-    ModelConfig config = config_from_hf(read_json_file(config_path), config_path.string());
-    config.name = std::filesystem::canonical(directory).filename().string();
+// plan.weights must be there.
+ModelConfig read_config(const Json& json, const std::filesystem::path& path, PredictionHead head,
+                        ConversionPlan& plan) {
+    const bool has_head = CheckpointNames(plan.weights).has_prediction_head();
+    const bool keeps_head = head == PredictionHead::keep && has_head;
+    ModelConfig config = config_from_hf(json, path.string(), keeps_head);
+    config.name = std::filesystem::canonical(path.parent_path()).filename().string();
+    if (head == PredictionHead::keep && !has_head && announces_prediction_head(json))
+        plan.warnings.push_back(
+            "config.json speaks of a prediction head, but the checkpoint has no mtp.* tensors");
+    return config;
+}
 
+ConversionPlan make_checkpoint_plan(const std::filesystem::path& directory, const OutputType& type,
+                                    PredictionHead head) {
+    const std::filesystem::path config_path = directory / "config.json";
+    const Json json = read_json_file(config_path);
     ConversionPlan plan;
     plan.weights = SafetensorsSet::open(directory);
     plan.input_files = files_of(directory);
-    plan_tensors(config, type, directory.string(), plan);
+    ModelConfig config = read_config(json, config_path, head, plan);
+    plan_tensors(config, type, head, directory.string(), plan);
     std::ranges::move(llama_cpp_limits(config), std::back_inserter(plan.warnings));
 
     TokenizerData tokenizer = tokenizer_from_hf(directory);
@@ -154,12 +166,12 @@ ConversionPlan make_checkpoint_plan(const std::filesystem::path& directory,
 
 }  // namespace
 
-ConversionPlan make_plan(const std::filesystem::path& input,
-                         const std::optional<OutputType>& type) {
+ConversionPlan make_plan(const std::filesystem::path& input, const std::optional<OutputType>& type,
+                         PredictionHead head) {
     const std::filesystem::file_status status = std::filesystem::status(input);
     if (std::filesystem::is_directory(status))
-        return make_checkpoint_plan(input, type.value_or(uniform_output_type(kDefaultType)));
-    if (std::filesystem::is_regular_file(status)) return make_gguf_plan(input, type);
+        return make_checkpoint_plan(input, type.value_or(uniform_output_type(kDefaultType)), head);
+    if (std::filesystem::is_regular_file(status)) return make_gguf_plan(input, type, head);
     fail(ErrorCode::bad_file,
          "{}: neither a folder nor a file; give the folder of a Hugging Face checkpoint, or a GGUF "
          "file",

@@ -68,11 +68,15 @@ struct ConversionPlan {
 // What --type means for a checkpoint if it is not given.
 inline constexpr DType kDefaultType = DType::q8_0;
 
+// Whether a multi-token prediction head of the input becomes part of the file.
+enum class PredictionHead { keep, leave_out };
+
 // Reads and checks a Hugging Face checkpoint directory (config.json, safetensors, tokenizer files,
 // generation_config.json) or a GGUF file, also one in several parts. Without a type the tensors of
 // a GGUF file keep theirs, and it may be of any architecture. Weights are not read yet, except for
 // FP8 scales. Throws Error{bad_file}.
-ConversionPlan make_plan(const std::filesystem::path& input, const std::optional<OutputType>& type);
+ConversionPlan make_plan(const std::filesystem::path& input, const std::optional<OutputType>& type,
+                         PredictionHead head = PredictionHead::keep);
 // With this format for every matrix.
 ConversionPlan make_plan(const std::filesystem::path& input, DType type);
 

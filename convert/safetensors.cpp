@@ -18,6 +18,7 @@ constexpr int kMaxHeaderDepth = 4;  // header object, tensor object, array: 3
 constexpr size_t kMaxDims = 8;
 constexpr const char* kSingleName = "model.safetensors";
 constexpr const char* kIndexName = "model.safetensors.index.json";
+constexpr const char* kHeadName = "mtp.safetensors";
 
 struct TypeInfo {
     SafetensorsType type;
@@ -264,8 +265,11 @@ const SafetensorsView* SafetensorsSet::find(std::string_view name) const {
 
 SafetensorsSet SafetensorsSet::open(const std::filesystem::path& directory) {
     SafetensorsSet set;
+    // Some checkpoints have their prediction head in a file that the index does not know.
+    const bool has_head_file = std::filesystem::exists(directory / kHeadName);
     if (std::filesystem::exists(directory / kSingleName)) {
         set.add_file(directory / kSingleName);
+        if (has_head_file) set.add_file(directory / kHeadName);
         return set;
     }
     const std::filesystem::path index_path = directory / kIndexName;
@@ -287,6 +291,7 @@ SafetensorsSet SafetensorsSet::open(const std::filesystem::path& directory) {
         }
         shard_names.insert(shard.string());
     }
+    if (has_head_file) shard_names.insert(kHeadName);
     for (const std::string& name : shard_names) {
         if (!std::filesystem::exists(directory / name)) {
             fail(ErrorCode::bad_file, "{}: the shard {} is missing", file.path(),

@@ -26,9 +26,8 @@ std::vector<int64_t> checkpoint_shape(const TensorSpec& spec) {
     return shape;
 }
 
-// Multi-token prediction, activation and cache scales, and rotary tables: not part of what runs.
+// Activation and cache scales, and rotary tables: not part of the model, whoever runs it.
 bool is_dispensable(const std::string& name) {
-    if (name.starts_with("mtp.") || name.find(".mtp.") != std::string::npos) return true;
     return std::ranges::any_of(
         std::initializer_list<const char*>{".input_scale", ".input_global_scale", "_input_scale",
                                            ".activation_scale", ".q_scale", ".k_scale", ".v_scale",
@@ -139,15 +138,12 @@ std::vector<StoredTensor> CheckpointTensors::find_experts(const TensorSpec& spec
     return parts;
 }
 
-std::vector<std::string> CheckpointTensors::unused_tensors() const {
+std::vector<std::string> CheckpointTensors::unused_tensors(bool prediction_head) const {
     std::vector<std::string> names;
     for (const SafetensorsFile& file : weights_.files()) {
         for (const SafetensorsView& view : file.tensors()) {
-            // What belongs to the head of a tied model, too.
-            if (stored_.used().contains(view.name) || view.name.starts_with(names_.head()) ||
-                is_dispensable(view.name)) {
-                continue;
-            }
+            if (stored_.used().contains(view.name) || is_dispensable(view.name)) continue;
+            if (!prediction_head && names_.is_prediction(view.name)) continue;
             if (names_.is_inside(view.name) && view.name.ends_with(".bias")) {
                 fail(ErrorCode::bad_file, "{}: tensor {}: a bias here is not supported", source_,
                      view.name);

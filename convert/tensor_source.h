@@ -71,7 +71,8 @@ public:
     // After everything was bound: tensors that nobody asked for and that are not known to be
     // dispensable. Throws Error{bad_file} if one is a bias or a scale: leaving it out would change
     // the model.
-    std::vector<std::string> unused_tensors() const;
+    // Without `prediction_head` nobody was meant to ask for its tensors.
+    std::vector<std::string> unused_tensors(bool prediction_head) const;
 
 private:
     TensorSource::Transform transform_of(const TensorSpec& spec) const;

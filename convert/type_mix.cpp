@@ -72,7 +72,7 @@ public:
         : config_(config),
           type_(type),
           n_layers_(config.n_blocks()),
-          n_values_(config.n_layers(LayerKind::attention)) {}
+          n_values_(config.n_layers(LayerKind::attention) + std::ssize(config.prediction_blocks)) {}
 
     DType choose(const TensorSpec& spec) {
         if (spec.always_f32) return DType::f32;
@@ -87,11 +87,11 @@ public:
                 return attention_output();
             case TensorRole::ffn_down:
                 // Where there are experts every layer counts, otherwise only layers like this one.
-                return down({config_.has_moe() ? spec.layer : i_down_++, n_layers_});
+                return down({config_.has_moe() ? spec.block : i_down_++, n_layers_});
             case TensorRole::shared_down:
-                return down({spec.layer, n_layers_});
+                return down({spec.block, n_layers_});
             case TensorRole::experts_down:
-                return type_.rule == TypeRule::mxfp4 ? type_.base : down({spec.layer, n_layers_});
+                return type_.rule == TypeRule::mxfp4 ? type_.base : down({spec.block, n_layers_});
             case TensorRole::experts_up:
                 return type_.base;
             default:

@@ -55,15 +55,6 @@ bool is_companion(const std::string& name, const ModelFile& file) {
     return false;
 }
 
-// Blocks behind the last layer: multi-token prediction, which nemo does not run.
-bool is_behind_layers(std::string_view name, const ModelConfig& config) {
-    constexpr std::string_view kPrefix = "blk.";
-    if (!name.starts_with(kPrefix)) return false;
-    int64_t block = 0;
-    std::from_chars(name.data() + kPrefix.size(), name.data() + name.size(), block);
-    return block >= config.n_blocks();
-}
-
 void check_directory(const ModelFile& file, const ModelConfig& config, VerifyReport& report) {
     std::set<std::string> known;
     const auto problem = [&](std::string text) { report.problems.push_back(std::move(text)); };
@@ -79,11 +70,7 @@ void check_directory(const ModelFile& file, const ModelConfig& config, VerifyRep
     }
     for (const TensorView& tensor : file.tensors()) {
         if (known.contains(tensor.name) || is_companion(tensor.name, file)) continue;
-        if (is_behind_layers(tensor.name, config))
-            report.notes.push_back(fmt::format(
-                "tensor {} lies behind the last layer; its shape is not checked", tensor.name));
-        else
-            problem(fmt::format("tensor {} is not part of the model", tensor.name));
+        problem(fmt::format("tensor {} is not part of the model", tensor.name));
     }
 }
 
@@ -276,12 +263,13 @@ private:
 // The checkpoint's weights under the file's names.
 class Originals {
 public:
-    explicit Originals(const std::filesystem::path& directory)
+    // `prediction_head`: whether the file has one; it may have been left out.
+    Originals(const std::filesystem::path& directory, bool prediction_head)
         : weights_(SafetensorsSet::open(directory)) {
         const std::filesystem::path path = directory / "config.json";
         const MappedFile text = MappedFile::open(path);
         const ModelConfig config =
-            config_from_hf(parse_json(text.text(), text.path()), text.path());
+            config_from_hf(parse_json(text.text(), text.path()), text.path(), prediction_head);
         CheckpointTensors tensors(weights_, read_quantization_config(directory),
                                   directory.string());
         for (const TensorSpec& spec : tensor_inventory(config))
@@ -363,11 +351,16 @@ VerifyReport verify_model(const ModelFile& file, const std::filesystem::path& ch
     VerifyReport report;
     report.n_tensors = std::ssize(file.tensors());
     report.n_bytes = file.n_file_bytes();
-    note_problem(report, [&] { check_directory(file, config_from_gguf(file), report); });
+    bool prediction_head = false;
+    note_problem(report, [&] {
+        const ModelConfig config = config_from_gguf(file);
+        prediction_head = !config.prediction_blocks.empty();
+        check_directory(file, config, report);
+    });
     note_problem(report, [&] { Tokenizer::create(tokenizer_from_gguf(file), file.path()); });
     std::optional<Originals> originals;
     if (!checkpoint.empty()) {
-        originals.emplace(checkpoint);
+        originals.emplace(checkpoint, prediction_head);
         originals->note_missing(file, report);
     }
     check_tensors(file, originals ? &*originals : nullptr, n_threads, on_progress, report);

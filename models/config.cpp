@@ -83,13 +83,19 @@ public:
         in_range("the latent size", moe.n_latent, 0, kMaxDim);
     }
 
-    // Files have one key for all layers.
-    void same_weighting(const MoeShape& a, const MoeShape& b) const {
-        if (a.router.scale != b.router.scale || a.router.normalize != b.router.normalize)
+    // Files have one key for all blocks.
+    void same_weighting(const std::vector<const MoeShape*>& blocks) const {
+        const RouterShape* first = nullptr;
+        for (const MoeShape* block : blocks) {
+            if (block == nullptr) continue;
+            const RouterShape& router = block->router;
+            if (first == nullptr) first = &router;
+            if (router.scale == first->scale && router.normalize == first->normalize) continue;
             fail(ErrorCode::bad_file,
                  "{}: the routed scaling factor or norm_topk_prob differs between layers ({}, {} "
                  "and {}, {}), which is not supported",
-                 source_, a.router.scale, a.router.normalize, b.router.scale, b.router.normalize);
+                 source_, first->scale, first->normalize, router.scale, router.normalize);
+        }
     }
 
 private:
@@ -124,6 +130,19 @@ void check_block_count(int64_t n_blocks, const std::string& source) {
     Checker(source).in_range("the number of blocks", n_blocks, 1, kMaxBlocks);
 }
 
+BlockShapes::BlockShapes(const ModelConfig& config) {
+    for (const LayerConfig& layer : config.layers) {
+        mamba2.push_back(layer.kind == LayerKind::mamba2 ? &layer.mamba2 : nullptr);
+        attention.push_back(layer.kind == LayerKind::attention ? &layer.attention : nullptr);
+        moe.push_back(layer.kind == LayerKind::moe ? &layer.moe : nullptr);
+    }
+    for (const PredictionBlock& block : config.prediction_blocks) {
+        mamba2.push_back(nullptr);
+        attention.push_back(&block.attention);
+        moe.push_back(&block.moe);
+    }
+}
+
 void check_config(const ModelConfig& config, const std::string& source) {
     const Checker check(source);
     check.in_range("the vocabulary size", config.n_vocab, 1, kMaxDim);
@@ -132,7 +151,6 @@ void check_config(const ModelConfig& config, const std::string& source) {
     if (!(config.norm_eps > 0.0f && config.norm_eps < 1.0f))
         fail(ErrorCode::bad_file, "{}: the norm epsilon is {}, but 0 < epsilon < 1 is needed",
              source, config.norm_eps);
-    const MoeShape* first_moe = nullptr;
     for (const LayerConfig& layer : config.layers) {
         switch (layer.kind) {
             case LayerKind::mamba2:
@@ -146,11 +164,14 @@ void check_config(const ModelConfig& config, const std::string& source) {
                 break;
             case LayerKind::moe:
                 check.moe(layer.moe);
-                if (first_moe == nullptr) first_moe = &layer.moe;
-                check.same_weighting(*first_moe, layer.moe);
                 break;
         }
     }
+    for (const PredictionBlock& block : config.prediction_blocks) {
+        check.attention(block.attention);
+        check.moe(block.moe);
+    }
+    check.same_weighting(BlockShapes(config).moe);
 }
 
 }  // namespace nemo

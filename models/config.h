@@ -38,6 +38,14 @@ enum class NormKind {
     layer,  // (x - mean(x)) / sqrt(variance(x) + eps) * weight + bias
 };
 
+// A multi-token prediction head: one block of the file behind the layers, an attention and an
+// expert part that draft the token after next. Kept for programs that draft with it; nemo does not
+// run it.
+struct PredictionBlock {
+    AttentionShape attention;
+    MoeShape moe;
+};
+
 struct ModelConfig {
     std::string architecture;  // as GGUF names it: "nemotron_h", "nemotron_h_moe", "nemotron"
     std::string name;
@@ -48,15 +56,28 @@ struct ModelConfig {
     float norm_eps = 1e-5f;
     bool tied_embeddings = false;  // the head is the embedding table
     std::vector<LayerConfig> layers;
+    std::vector<PredictionBlock> prediction_blocks;
     // The file numbers blocks, blk.0, blk.1, ...: a block of a plain Transformer is two layers
-    // here.
+    // here. Prediction blocks are the last ones.
     int64_t layers_per_block = 1;
 
-    int64_t n_blocks() const { return std::ssize(layers) / layers_per_block; }
+    int64_t n_blocks() const {
+        return std::ssize(layers) / layers_per_block + std::ssize(prediction_blocks);
+    }
 
     // The largest value over all layers, 0 if there is none.
     bool has_moe() const;
     int64_t n_layers(LayerKind kind) const;
+};
+
+// What each layer and then each prediction block has of a kind, nullptr where it has none. Points
+// into the configuration.
+struct BlockShapes {
+    explicit BlockShapes(const ModelConfig& config);
+
+    std::vector<const Mamba2Shape*> mamba2;
+    std::vector<const AttentionShape*> attention;
+    std::vector<const MoeShape*> moe;
 };
 
 // Throws Error{bad_file} naming the source, the field and the value if a number is out of range or
@@ -67,8 +88,7 @@ void check_config(const ModelConfig& config, const std::string& source);
 void check_block_count(int64_t n_blocks, const std::string& source);
 
 // Reads the architecture's keys, and looks at the tensors for what they leave open: vocabulary
-// size, tied head, and whether a feed-forward layer of a MoE model is dense. Multi-token-prediction
-// blocks are left out of `layers`.
+// size, tied head, and whether a feed-forward layer of a MoE model is dense.
 ModelConfig config_from_gguf(const ModelFile& file);
 
 // Adds `general.architecture` and the architecture's keys.

@@ -17,7 +17,12 @@ public:
     std::vector<TensorSpec> build() {
         add(TensorRole::token_embedding, "token_embd.weight", {config_.n_embd, config_.n_vocab});
         for (size_t i = 0; i < config_.layers.size(); ++i) add_layer(i);
-        layer_ = block_ = -1;
+        layer_ = -1;
+        for (const PredictionBlock& block : config_.prediction_blocks) {
+            prefix_ = fmt::format("blk.{}.", ++block_);
+            add_prediction(block);
+        }
+        block_ = -1;
         prefix_.clear();
         add_norm("output_norm");
         if (!config_.tied_embeddings)
@@ -69,6 +74,18 @@ private:
                 add_moe(layer.moe);
                 return;
         }
+    }
+
+    void add_prediction(const PredictionBlock& block) {
+        const int64_t n_embd = config_.n_embd;
+        add_f32(TensorRole::prediction_token_norm, "nextn.enorm.weight", {n_embd});
+        add_f32(TensorRole::prediction_hidden_norm, "nextn.hnorm.weight", {n_embd});
+        add(TensorRole::prediction_in, "nextn.eh_proj.weight", {2 * n_embd, n_embd});
+        add_f32(TensorRole::norm, "attn_norm.weight", {n_embd});
+        add_attention(block.attention);
+        add_f32(TensorRole::prediction_norm, "post_attention_norm.weight", {n_embd});
+        add_moe(block.moe);
+        add_f32(TensorRole::prediction_head_norm, "nextn.shared_head_norm.weight", {n_embd});
     }
 
     void add_mamba2(const Mamba2Shape& shape) {

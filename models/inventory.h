@@ -39,6 +39,12 @@ enum class TensorRole {
     shared_down,
     latent_down,
     latent_up,
+    // Of a prediction block, beside its attention and expert tensors:
+    prediction_token_norm,
+    prediction_hidden_norm,
+    prediction_in,    // [token, hidden] -> the block's input
+    prediction_norm,  // between attention and experts
+    prediction_head_norm,
     scale,  // of an NVFP4 tensor: see scale_name(); never in an inventory
     other,  // none of these: kept as a file has it
 };
@@ -46,13 +52,15 @@ enum class TensorRole {
 struct TensorSpec {
     TensorRole role;
     int layer;                    // of ModelConfig::layers, -1: outside of them
-    int block;                    // N in blk.N.*, -1 too
+    int block;                    // N in blk.N.*, -1: outside the blocks
     std::string name;             // GGUF name
     std::array<int64_t, 4> dims;  // GGUF order, unused dims 1
     int n_dims;
     // Kept in F32 whatever the file's type (norms, convolution, router, per-head vectors):
     // llama.cpp requires it and they are small.
     bool always_f32;
+
+    bool is_prediction() const { return layer < 0 && block >= 0; }
 };
 
 // What the names of a layer's tensors start with, "blk.3.", and its norm, "blk.3.attn_norm". The
@@ -60,7 +68,7 @@ struct TensorSpec {
 std::string block_prefix(const ModelConfig& config, size_t layer);
 std::string norm_name(const ModelConfig& config, size_t layer);
 
-// In file order: embeddings, layers, final norm, head (absent when tied).
+// In file order: embeddings, layers, prediction blocks, final norm, head (absent when tied).
 std::vector<TensorSpec> tensor_inventory(const ModelConfig& config);
 
 // What keeps a file's tensor (nullptr: there is none) from being `spec`, for messages; empty:

@@ -6,6 +6,8 @@
 // Dimensions that vary from layer to layer (Puzzle) are arrays of block_count numbers under the
 // usual keys. llama.cpp reads such arrays for expert_used_count and expert_feed_forward_length
 // (since September 2026) and for the attention heads; for the other keys it wants one number.
+//
+// The last nextn_predict_layers of the blocks are the multi-token prediction head.
 #include "core/error.h"
 #include "models/config_keys.h"
 
@@ -27,7 +29,8 @@ public:
             fail(ErrorCode::bad_file, "{}: key {} is {}, but 0 to {} of {} blocks are supported",
                  keys_.file().path(), keys_.name("nextn_predict_layers"), n_extra, n_blocks - 1,
                  n_blocks);
-        for (size_t i = 0; i < static_cast<size_t>(n_blocks - n_extra); ++i) {
+        const auto n_layers = static_cast<size_t>(n_blocks - n_extra);
+        for (size_t i = 0; i < n_layers; ++i) {
             LayerConfig layer;
             if (const int64_t n_ff = keys_.of_block("feed_forward_length", i); n_ff > 0) {
                 read_feed_forward(i, n_ff, layer);
@@ -40,6 +43,10 @@ public:
             }
             config.layers.push_back(layer);
         }
+        for (size_t i = n_layers; i < static_cast<size_t>(n_blocks); ++i)
+            config.prediction_blocks.push_back(
+                {keys_.attention_shape(i, config.n_embd),
+                 moe_shape(i, keys_.of_block("feed_forward_length", i))});
     }
 
 private:
@@ -91,19 +98,13 @@ private:
 
 class LayerWriter {
 public:
-    LayerWriter(const ModelConfig& config, ConfigWriter& keys) : config_(config), keys_(keys) {
-        for (const LayerConfig& layer : config.layers) {
-            mamba2_.push_back(layer.kind == LayerKind::mamba2 ? &layer.mamba2 : nullptr);
-            attention_.push_back(layer.kind == LayerKind::attention ? &layer.attention : nullptr);
-            moe_.push_back(layer.kind == LayerKind::moe ? &layer.moe : nullptr);
-            n_ff_.push_back(layer.kind == LayerKind::mlp   ? layer.n_ff
-                            : layer.kind == LayerKind::moe ? layer.moe.n_ff
-                                                           : 0);
-        }
-    }
+    LayerWriter(const ModelConfig& config, ConfigWriter& keys)
+        : config_(config), blocks_(config), keys_(keys) {}
 
     void write() {
-        keys_.array("feed_forward_length", n_ff_);
+        if (!config_.prediction_blocks.empty())
+            keys_.u32("nextn_predict_layers", std::ssize(config_.prediction_blocks));
+        write_feed_forward();
         write_attention();
         write_mamba2();
         if (config_.has_moe()) write_moe();
@@ -111,7 +112,7 @@ public:
 
 private:
     template <class Shape>
-    using Blocks = std::vector<const Shape*>;  // per block, nullptr in those of another kind
+    using Blocks = std::vector<const Shape*>;  // see BlockShapes
 
     template <class Shape>
     static const Shape* first(const Blocks<Shape>& blocks) {
@@ -142,55 +143,62 @@ private:
             keys_.array(key, column(blocks, elsewhere, get));
     }
 
+    void write_feed_forward() {
+        std::vector<int64_t> widths = column(blocks_.moe, 0, &MoeShape::n_ff);
+        for (size_t i = 0; i < config_.layers.size(); ++i)
+            if (config_.layers[i].kind == LayerKind::mlp) widths[i] = config_.layers[i].n_ff;
+        keys_.array("feed_forward_length", widths);
+    }
+
     void write_attention() {
-        keys_.array("attention.head_count_kv", column(attention_, 0, &AttentionShape::n_kv_heads));
+        keys_.array("attention.head_count_kv",
+                    column(blocks_.attention, 0, &AttentionShape::n_kv_heads));
         // Readers divide by the head count of the first block, even if no block attends.
-        const AttentionShape* any = first(attention_);
+        const AttentionShape* any = first(blocks_.attention);
         if (any == nullptr) return keys_.u32("attention.head_count", 1);
-        set_per_block("attention.head_count", attention_, &AttentionShape::n_heads, any->n_heads);
-        set_per_block("attention.key_length", attention_, &AttentionShape::head_dim);
-        set_per_block("attention.value_length", attention_, &AttentionShape::head_dim);
+        set_per_block("attention.head_count", blocks_.attention, &AttentionShape::n_heads,
+                      any->n_heads);
+        set_per_block("attention.key_length", blocks_.attention, &AttentionShape::head_dim);
+        set_per_block("attention.value_length", blocks_.attention, &AttentionShape::head_dim);
     }
 
     void write_mamba2() {
-        set_per_block("ssm.conv_kernel", mamba2_, &Mamba2Shape::conv_kernel);
-        set_per_block("ssm.inner_size", mamba2_, &Mamba2Shape::d_inner);
-        set_per_block("ssm.state_size", mamba2_, &Mamba2Shape::state_size);
-        set_per_block("ssm.time_step_rank", mamba2_, &Mamba2Shape::n_heads);
-        set_per_block("ssm.group_count", mamba2_, &Mamba2Shape::n_groups);
+        set_per_block("ssm.conv_kernel", blocks_.mamba2, &Mamba2Shape::conv_kernel);
+        set_per_block("ssm.inner_size", blocks_.mamba2, &Mamba2Shape::d_inner);
+        set_per_block("ssm.state_size", blocks_.mamba2, &Mamba2Shape::state_size);
+        set_per_block("ssm.time_step_rank", blocks_.mamba2, &Mamba2Shape::n_heads);
+        set_per_block("ssm.group_count", blocks_.mamba2, &Mamba2Shape::n_groups);
     }
 
     void write_moe() {
         const auto router = [](int64_t RouterShape::*field) {
             return [field](const MoeShape& moe) { return moe.router.*field; };
         };
-        set_per_block("expert_count", moe_, router(&RouterShape::n_experts));
-        set_per_block("expert_used_count", moe_, router(&RouterShape::n_used));
-        set_per_block("expert_feed_forward_length", moe_, &MoeShape::n_ff);
-        const bool any_shared = std::ranges::any_of(
-            moe_, [](const MoeShape* moe) { return moe != nullptr && moe->n_ff_shared > 0; });
+        set_per_block("expert_count", blocks_.moe, router(&RouterShape::n_experts));
+        set_per_block("expert_used_count", blocks_.moe, router(&RouterShape::n_used));
+        set_per_block("expert_feed_forward_length", blocks_.moe, &MoeShape::n_ff);
+        const bool any_shared = std::ranges::any_of(blocks_.moe, [](const MoeShape* moe) {
+            return moe != nullptr && moe->n_ff_shared > 0;
+        });
         if (any_shared) {
-            set_per_block("expert_shared_count", moe_,
+            set_per_block("expert_shared_count", blocks_.moe,
                           [](const MoeShape& moe) { return int64_t{moe.n_ff_shared > 0}; });
-            set_per_block("expert_shared_feed_forward_length", moe_, &MoeShape::n_ff_shared);
+            set_per_block("expert_shared_feed_forward_length", blocks_.moe, &MoeShape::n_ff_shared);
         }
-        set_per_block("expert_group_count", moe_, router(&RouterShape::n_groups));
-        set_per_block("expert_group_used_count", moe_, router(&RouterShape::n_groups_used));
+        set_per_block("expert_group_count", blocks_.moe, router(&RouterShape::n_groups));
+        set_per_block("expert_group_used_count", blocks_.moe, router(&RouterShape::n_groups_used));
         const bool any_latent = std::ranges::any_of(
-            moe_, [](const MoeShape* moe) { return moe != nullptr && moe->n_latent > 0; });
-        if (any_latent) set_per_block("moe_latent_size", moe_, &MoeShape::n_latent);
+            blocks_.moe, [](const MoeShape* moe) { return moe != nullptr && moe->n_latent > 0; });
+        if (any_latent) set_per_block("moe_latent_size", blocks_.moe, &MoeShape::n_latent);
         // check_config has seen that these two are the same in all blocks.
-        const RouterShape& any = first(moe_)->router;
+        const RouterShape& any = first(blocks_.moe)->router;
         keys_.flag("expert_weights_norm", any.normalize);
         keys_.f32("expert_weights_scale", any.scale);
     }
 
     const ModelConfig& config_;
+    BlockShapes blocks_;
     ConfigWriter& keys_;
-    Blocks<Mamba2Shape> mamba2_;
-    Blocks<AttentionShape> attention_;
-    Blocks<MoeShape> moe_;
-    std::vector<int64_t> n_ff_;  // per block, 0 without a feed-forward part
 };
 
 }  // namespace

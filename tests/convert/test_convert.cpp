@@ -1,5 +1,6 @@
 // Whole conversions, read back through ModelFile.
 #include "convert/convert.h"
+#include "convert/hf_config.h"
 
 #include "checkpoint_fixture.h"
 #include "core/model_file.h"
@@ -82,18 +83,29 @@ std::vector<double> expected_values(const TestCheckpoint& checkpoint, const std:
         {"ffn_up_shexp.weight", "mixer.shared_experts.up_proj.weight"},
         {"ffn_down_shexp.weight", "mixer.shared_experts.down_proj.weight"},
         {"ffn_latent_down.weight", "mixer.fc1_latent_proj.weight"},
-        {"ffn_latent_up.weight", "mixer.fc2_latent_proj.weight"}};
+        {"ffn_latent_up.weight", "mixer.fc2_latent_proj.weight"},
+        {"nextn.enorm.weight", "enorm.weight"},
+        {"nextn.hnorm.weight", "hnorm.weight"},
+        {"nextn.eh_proj.weight", "eh_proj.weight"},
+        {"post_attention_norm.weight", "norm.weight"},
+        {"nextn.shared_head_norm.weight", "final_layernorm.weight"}};
     if (name == "token_embd.weight") return checkpoint_values(checkpoint, "embeddings.weight");
     if (name == "output_norm.weight") return checkpoint_values(checkpoint, "norm_f.weight");
     if (name == "output.weight") return checkpoint_values(checkpoint, "lm_head.weight");
     const size_t dot = name.find('.', 4);
-    const std::string layer = "layers." + name.substr(4, dot - 4) + ".";
+    std::string layer = "layers." + name.substr(4, dot - 4) + ".";
     std::string local = kNames.at(name.substr(dot + 1));
+    const size_t n_layers = config_from_hf(checkpoint.config, "config.json").layers.size();
+    if (layer == fmt::format("layers.{}.", n_layers)) {
+        const bool is_first = local.starts_with("e") || local.starts_with("hnorm") ||
+                              name.find(".attn_") != std::string::npos;
+        layer = is_first ? "mtp.layers.0." : "mtp.layers.1.";
+    }
     std::vector<double> values;
     if (const size_t hash = local.find('#'); hash != std::string::npos) {
         const std::string stacked = local.substr(0, hash) + local.substr(hash + 2);
         values = checkpoint_values(checkpoint, layer + stacked);
-        for (int expert = 0; expert < 8 && values.size() % 8 == 0; ++expert) {
+        for (int expert = 0; expert < 12; ++expert) {
             const std::string one =
                 local.substr(0, hash) + std::to_string(expert) + local.substr(hash + 1) + ".weight";
             const std::vector<double> more = checkpoint_values(checkpoint, layer + one);
@@ -148,8 +160,8 @@ void check_conversion(const std::string& model, DType type) {
 }
 
 TEST_CASE("every golden model converts to every type with the checkpoint's values") {
-    for (const char* model :
-         {"dense", "mixed_order", "moe", "moe_latent", "per_layer", "fp8", "one_group"}) {
+    for (const char* model : {"dense", "mixed_order", "moe", "moe_latent", "per_layer", "fp8",
+                              "one_group", "mtp", "puzzle"}) {
         for (const DType type : {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0}) {
             CAPTURE(model);
             CAPTURE(dtype_info(type).name);
@@ -159,7 +171,7 @@ TEST_CASE("every golden model converts to every type with the checkpoint's value
 }
 
 TEST_CASE("the configuration survives the file") {
-    for (const char* model : {"moe_latent", "per_layer", "one_group"}) {
+    for (const char* model : {"moe_latent", "per_layer", "one_group", "mtp", "puzzle"}) {
         CAPTURE(model);
         TempFolder folder;
         convert(kGoldenModels / model, folder / "out.gguf", DType::f32);

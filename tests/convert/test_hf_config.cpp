@@ -23,19 +23,24 @@ const char* const kMoe = R"({
 
 // Replaces each `from` by `to`, which must change something.
 using Edits = std::vector<std::pair<std::string, std::string>>;
-ModelConfig read(std::string text, const Edits& edits = {}) {
+ModelConfig read(std::string text, const Edits& edits = {}, bool prediction_head = false) {
     for (const auto& [from, to] : edits) {
         const size_t at = text.find(from);
         REQUIRE_MESSAGE(at != std::string::npos, from);
         text.replace(at, from.size(), to);
     }
-    return config_from_hf(parse_json(text, "config.json"), "config.json");
+    return config_from_hf(parse_json(text, "config.json"), "config.json", prediction_head);
 }
 
 std::string described(const ModelConfig& config) {
     std::string text =
         fmt::format("{} V{} h{} ctx{} eps{} tied{}", config.architecture, config.n_vocab,
                     config.n_embd, config.n_context, config.norm_eps, config.tied_embeddings);
+    const auto moe_text = [](const MoeShape& m) {
+        return fmt::format("({},{},{},{},{},{},{},{},{})", m.router.n_experts, m.router.n_used,
+                           m.router.n_groups, m.router.n_groups_used, m.router.normalize,
+                           m.router.scale, m.n_ff, m.n_ff_shared, m.n_latent);
+    };
     for (const LayerConfig& layer : config.layers) {
         text += fmt::format(" {}", layer_kind_name(layer.kind));
         if (layer.kind == LayerKind::mamba2) {
@@ -48,12 +53,13 @@ std::string described(const ModelConfig& config) {
         } else if (layer.kind == LayerKind::mlp) {
             text += fmt::format("({})", layer.n_ff);
         } else {
-            const MoeShape& m = layer.moe;
-            text += fmt::format("({},{},{},{},{},{},{},{},{})", m.router.n_experts, m.router.n_used,
-                                m.router.n_groups, m.router.n_groups_used, m.router.normalize,
-                                m.router.scale, m.n_ff, m.n_ff_shared, m.n_latent);
+            text += moe_text(layer.moe);
         }
     }
+    for (const PredictionBlock& block : config.prediction_blocks)
+        text +=
+            fmt::format(" prediction({},{},{}){}", block.attention.n_heads,
+                        block.attention.n_kv_heads, block.attention.head_dim, moe_text(block.moe));
     return text;
 }
 
@@ -128,6 +134,44 @@ TEST_CASE("block_configs give every layer dimensions of its own") {
     // An empty list says nothing.
     CHECK(described(read(kDense, {{R"("expand": 2)", R"("block_configs": [])"}})) ==
           described(read(kDense)));
+}
+
+TEST_CASE("a prediction head has the model's dimensions, or its own") {
+    const std::string head =
+        R"("n_group": 4, "num_attention_heads": 4, "head_dim": 16, "num_nextn_predict_layers": 1)";
+    const auto with_head = [&](const std::string& more) {
+        return described(read(kMoe, {{R"("n_group": 4)", head + more}}, true));
+    };
+    const std::string model = described(read(kMoe));
+    const std::string expected = model + " prediction(4,4,16)(8,3,4,2,false,2.5,40,96,16)";
+    CHECK(with_head("") == expected);
+    CHECK(with_head(R"(, "mtp_hybrid_override_pattern": "*E")") == expected);
+    CHECK(with_head(R"(, "mtp_layers_block_type": ["full_attention", "moe"])") == expected);
+    CHECK(with_head(R"(, "mtp_block_configs": [{"block_type": "attention", "head_dim": 8},
+                     {"block_type": "moe", "moe_intermediate_size": 64, "num_experts_per_tok": 1}])") ==
+          model + " prediction(4,4,8)(8,1,4,2,false,2.5,64,96,16)");
+    // Not asked for, or not there.
+    CHECK(described(read(kMoe, {{R"("n_group": 4)", head}})) == model);
+    CHECK(described(read(kMoe, {}, true)) == model);
+    CHECK(described(read(kMoe,
+                         {{R"("n_group": 4)", R"("n_group": 4, "num_nextn_predict_layers": 0)"}},
+                         true)) == model);
+
+    const auto refusal = [&](const std::string& fields) {
+        return error_message([&] { read(kMoe, {{R"("n_group": 4)", fields}}, true); });
+    };
+    check_contains(refusal(R"("num_nextn_predict_layers": 2)"),
+                   "num_nextn_predict_layers is 2, but");
+    check_contains(refusal(head + R"(, "mtp_hybrid_override_pattern": "*-")"),
+                   "the prediction head is [attention, mlp] on a model with experts");
+    check_contains(refusal(head + R"(, "mtp_layers_block_type": ["moe"])"), "--no-mtp leaves");
+    check_contains(refusal(head + R"(, "mtp_block_configs": [{"block_type": "attention"}],
+                               "mtp_hybrid_override_pattern": "*E")"),
+                   "mtp_block_configs and mtp_hybrid_override_pattern disagree");
+    check_contains(error_message([&] {
+                       read(kDense, {{R"("expand": 2)", R"("num_nextn_predict_layers": 1)"}}, true);
+                   }),
+                   "on a model without experts");
 }
 
 TEST_CASE("absent and null fields take the family's defaults") {

@@ -41,7 +41,9 @@ TEST_CASE("every matrix gets the requested type, what must be F32 stays F32") {
                              "blk.1.ffn_gate_inp.weight", "blk.1.exp_probs_b.bias"}) {
         CHECK(dtype_of(plan, name) == DType::f32);
     }
-    CHECK(plan.warnings.empty());
+    REQUIRE(plan.warnings.size() == 1);
+    check_contains(plan.warnings[0], "a prediction head with latent projections");
+    CHECK(make_plan(kGoldenModels / "moe", DType::q4_0).warnings.empty());
 }
 
 TEST_CASE("rows that are no whole blocks become F16, with a note") {

@@ -160,6 +160,31 @@ TEST_CASE("dimensions on which all layers agree are one number, as llama.cpp wan
     }
 }
 
+TEST_CASE("prediction blocks are the last blocks of the file") {
+    const TempFolder folder;
+    ModelConfig config = every_kind();
+    PredictionBlock block = {config.layers[3].attention, config.layers[2].moe};
+    block.attention.n_kv_heads = 1;
+    block.moe.router.n_used = 3;
+    config.prediction_blocks = {block};
+    CHECK(config.n_blocks() == 6);
+    const ModelFile file = file_of(folder, config, [](GgufMetadata&) {});
+    CHECK(file.metadata().get_integer("nemotron_h_moe.block_count") == 6);
+    CHECK(file.metadata().get_integers("nemotron_h_moe.expert_used_count") ==
+          std::vector<int64_t>{0, 0, 2, 0, 0, 3});
+    CHECK(file.metadata().find("nemotron_h_moe.expert_count")->type == GgufType::u32);
+    const ModelConfig read = config_from_gguf(file);
+    CHECK(read.layers.size() == 5);
+    REQUIRE(read.prediction_blocks.size() == 1);
+    CHECK(read.prediction_blocks[0].attention.n_kv_heads == 1);
+    CHECK(read.prediction_blocks[0].attention.head_dim == 16);
+    CHECK(read.prediction_blocks[0].moe.router.n_used == 3);
+    CHECK(read.prediction_blocks[0].moe.n_latent == 32);
+
+    config.prediction_blocks[0].moe.router.n_used = 9;
+    CHECK_THROWS_WITH_AS(check_config(config, "m"), doctest::Contains("used experts is 9"), Error);
+}
+
 TEST_CASE("layers that weigh their experts differently are refused: files cannot say it") {
     ModelConfig config = varying_layers();
     config.layers[7].moe.router.scale = 1.0f;
@@ -244,7 +269,11 @@ TEST_CASE("llama.cpp's spellings are read: u32 arrays, scalars, a prediction blo
         metadata.set_u32("nemotron_h_moe.block_count", 6);
         metadata.set_u32("nemotron_h_moe.nextn_predict_layers", 1);
     });
-    CHECK(config_from_gguf(file).layers.size() == 5);
+    const ModelConfig read = config_from_gguf(file);
+    CHECK(read.layers.size() == 5);
+    REQUIRE(read.prediction_blocks.size() == 1);
+    CHECK(read.prediction_blocks[0].attention.n_kv_heads == 2);
+    CHECK(read.prediction_blocks[0].moe.n_ff == 64);
 }
 
 TEST_CASE("numbers that make no model are refused by name") {

@@ -119,6 +119,21 @@ TEST_CASE("F32 logits and states equal the float64 reference") {
     }
 }
 
+TEST_CASE("a prediction head in the file changes nothing") {
+    const TempFolder folder;
+    const auto backend = make_cpu_backend(1);
+    const auto logits_with = [&](PredictionHead head) {
+        const ConversionPlan plan =
+            make_plan(golden_folder("mtp"), uniform_output_type(DType::q8_0), head);
+        write_model(plan, folder / "model.gguf", 1, [](const ConvertProgress&) {});
+        const Model model(std::make_shared<ModelFile>(ModelFile::open(folder / "model.gguf")),
+                          *backend);
+        Session session(model, {.n_context = 100, .chunk = 64});
+        return all_logits(session, {5, 6, 7, 8, 9});
+    };
+    CHECK(logits_with(PredictionHead::keep) == logits_with(PredictionHead::leave_out));
+}
+
 TEST_CASE("Q8_0 and Q4_0 logits equal the reference on the same rounded weights") {
     for (const std::string& name : golden_names()) {
         for (const CpuTier tier : tiers_here()) {
