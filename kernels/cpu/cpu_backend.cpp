@@ -7,6 +7,7 @@
 #include "core/thread_pool.h"
 #include "kernels/cpu/experts.h"
 #include "kernels/cpu/matmul.h"
+#include "kernels/cpu/panel_product.h"
 #include "kernels/cpu/rope.h"
 #include "kernels/cpu/router.h"
 #include "kernels/cpu/scratch.h"
@@ -46,7 +47,7 @@ struct AttentionCall {
 
 struct AttentionScratch {
     Scratch<float> scaled_q;
-    Scratch<const void*> q_rows;
+    Scratch<const float*> q_rows;
     Scratch<float> scores;
 };
 
@@ -55,6 +56,7 @@ public:
     CpuBackend(int n_threads, const TierOps& ops)
         : pool_(n_threads),
           ops_(ops),
+          panels_(pool_.n_threads()),
           tiles_(static_cast<size_t>(pool_.n_threads())),
           floats_(tiles_.size()),
           attention_(tiles_.size()),
@@ -116,13 +118,13 @@ public:
             for (int64_t t = 0; t < n_tokens; ++t)
                 observer_->observe(weight, 0, x + t * weight.n_in());
         const DotPlan plan = plan_dot(ops_, weight.view.dtype);
-        input_.prepare(ops_, pool_, plan, x, n_tokens, weight.n_in());
         const float* bias_values = bias.present() ? bias.f32() : nullptr;
-        const int64_t n_out = weight.n_out();
-        pool_.parallel_for(n_out, kTileRows, [&](int64_t begin, int64_t end, int thread) {
-            multiply_rows(plan, weight, begin, end, input_, n_tokens, bias_values, epilogue, y,
-                          n_out, tiles_[static_cast<size_t>(thread)]);
-        });
+        if (plan.quantized && n_tokens > kSmallBatch) {
+            panels_.run(ops_, pool_, plan.format, weight, x, n_tokens, bias_values, epilogue, y);
+            return;
+        }
+        input_.prepare(ops_, pool_, plan, x, weight.n_in(), n_tokens);
+        multiply_rows(ops_, pool_, plan, weight, input_, bias_values, epilogue, y, tiles_);
     }
 
     void conv_silu(const Mamba2Shape& shape, const float* xbc, int64_t x_stride,
@@ -254,7 +256,7 @@ private:
         const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
         float* q = scratch.scaled_q.get(n_sharing * dim);
         for (int64_t i = 0; i < n_sharing * dim; ++i) q[i] = call.q[first + i] * scale;
-        const void** q_rows = scratch.q_rows.get(n_sharing);
+        const float** q_rows = scratch.q_rows.get(n_sharing);
         for (int64_t h = 0; h < n_sharing; ++h) q_rows[h] = q + h * dim;
 
         float* scores = scratch.scores.get(n_sharing * n_rows);  // [n_sharing, n_rows]
@@ -281,6 +283,7 @@ private:
     const TierOps& ops_;
     MatmulObserver* observer_ = nullptr;
     DotInput input_;
+    PanelProduct panels_;
     Experts experts_;
     // One per thread.
     std::vector<TileScratch> tiles_;

@@ -22,24 +22,19 @@ public:
              int64_t n_tokens, float* y, std::span<TileScratch> scratch, MatmulObserver* observer);
 
 private:
-    // Uses [begin, end) of the sorted order belong to one expert.
-    struct Group {
-        int64_t expert;
-        int64_t begin;
-        int64_t end;
-    };
-    void sort_by_expert(const int32_t* ids, int64_t n_uses, int64_t n_experts);
+    void sort_by_expert(const int32_t* ids, int64_t n_tokens, int64_t n_used, int64_t n_experts);
     void report(MatmulObserver& observer, const Weight& up, const Weight& down, const int32_t* ids,
                 int64_t n_uses, int64_t n_used, const float* x, const float* hidden) const;
     // results [n_uses, n_out], in sorted order.
-    void multiply(const DotPlan& plan, ThreadPool& pool, const Weight& weight,
-                  const void* const* inputs, int64_t block, Epilogue epilogue, float* results,
+    void multiply(const TierOps& ops, const DotPlan& plan, ThreadPool& pool, const Weight& weight,
+                  const DotInput& input, Epilogue epilogue, float* results,
                   std::span<TileScratch> scratch);
 
-    std::vector<Group> groups_;
+    // Uses sorted by expert. Experts that are used, and where each one's uses end.
+    std::vector<int64_t> experts_, ends_;
     std::vector<int64_t> position_;  // of each use in the sorted order
+    std::vector<int64_t> token_;     // of each sorted use
     std::vector<int64_t> next_;      // per expert: first position, then the next free one
-    std::vector<const void*> inputs_;
     DotInput x_input_, hidden_input_;
     Scratch<float> hidden_, results_;
 };

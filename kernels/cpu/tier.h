@@ -10,32 +10,103 @@
 // only; integer sums and the int8 codes of activations are the same in all.
 #pragma once
 
+#include "kernels/cpu/quant_format.h"
+
 #include <cstdint>
 
 namespace nemo {
 
-// 64 activations as int8, for dot products with quantized weights: two blocks of 32, each with its
-// own scale. What belongs to block 0 fills lanes 0-7, block 1 fills lanes 8-15; past the end all is
-// zero.
-struct ActivationPair {
-    float scale[16];
-    // -offset * sum of the four codes 4*lane ... 4*lane+3: corrects weights that are stored plus
-    // offset.
-    int32_t bias[16];
-    int8_t codes[64];
-};
+// Tokens up to which weights are read by strips of 16 rows, with their exact scales; more tokens
+// meet panels of 64 rows that are expanded once for all of them (quant_format.h).
+constexpr int64_t kSmallBatch = 16;
 
 // tile[t * tile_stride + r] = dot(row r, x[t]) for all r and t.
 struct DotJob {
     const unsigned char* rows;
     int64_t row_bytes;
     int64_t n_rows;
-    int64_t n;  // elements per row
-    const void* const*
-        x;  // one per token: float[n] or, for quantized rows, ActivationPair[(n+63)/64]
+    int64_t n;              // elements per row
+    const float* const* x;  // one pointer per token
     int64_t n_tokens;
     float* tile;
     int64_t tile_stride;
+};
+
+// Up to kMostBatchTokens tokens as int8, interleaved with `width` (1, 2, 4 or 8) places per value;
+// places from n_tokens on are zeros.
+constexpr int kMostBatchTokens = 8;
+struct ActivationBatch {
+    int64_t width;
+    int64_t n_tokens;
+    int8_t* codes;   // [n / 4][width][4]
+    float* scale;    // [groups][width]
+    int32_t* start;  // [sub-blocks][width]: -offset * sum of the codes
+    float* sum;      // [sub-blocks][width]: sum of the codes
+};
+
+// The same for rows of a block format.
+struct StripJob {
+    const unsigned char* rows;
+    int64_t row_bytes;
+    int64_t n_rows;
+    int64_t n_rows_ahead;  // rows that follow and will be read next
+    int64_t n;             // elements per row
+    const ActivationBatch* x;
+    float* tile;
+    int64_t tile_stride;
+};
+
+// int8 codes of n activations, a whole number of groups.
+struct QuantizeJob {
+    const float* x;
+    int64_t n;
+    int64_t group;
+    int8_t* codes;  // [n]
+    float* scale;   // [n / group]
+    int32_t* sums;  // [n / 16]: sums of 16 codes
+};
+
+// Columns [first_column, + n_columns) of up to 64 rows as int8 (tier_panel.inl).
+struct PanelJob {
+    const unsigned char* rows;
+    int64_t row_bytes;
+    int64_t n_rows;
+    int64_t first_column;
+    int64_t n_columns;     // at most kSliceColumns, whole blocks
+    unsigned char* panel;  // [n_columns / 4][64][4]
+    float* scales;         // [groups][64]
+};
+
+// What a register tile of tokens needs per group.
+struct alignas(64) TileGroup {
+    float scale[kTileWidth];
+    int32_t start[kTileWidth];  // -offset * sum of the codes
+    int32_t unused[4];
+};
+
+// c[t][r] += panel row r times token t over n_groups groups.
+struct TileJob {
+    const unsigned char* panel;  // aligned to 64
+    const float* scales;         // [n_groups][64], aligned to 64
+    const int8_t* x;             // [columns / 4][kTileWidth][4]
+    const TileGroup* groups;
+    int64_t n_groups;
+    int64_t group_columns;
+    float* c;  // [kTileWidth][64]
+};
+
+// y[t][r] = epilogue(tile[t][r] * factor + bias[r]), n_rows values of n_tokens rows.
+enum class StoreKind { store, add, relu2 };
+struct StoreJob {
+    const float* tile;
+    int64_t tile_stride;
+    int64_t n_rows;
+    int64_t n_tokens;
+    float factor;
+    const float* bias;  // or null
+    StoreKind kind;
+    float* y;
+    int64_t y_stride;
 };
 
 // Channels [begin, end) of the causal convolution with SiLU (Backend::conv_silu).
@@ -76,11 +147,13 @@ struct TierOps {
     Dot dot_f32;
     Dot dot_f16;
     Dot dot_bf16;
-    Dot dot_q8_0;  // activations with offset 128
-    Dot dot_q4_0;  // activations with offset 8
+    // By QuantFormat.
+    void (*dot_strips[kQuantFormats])(const StripJob& job);
+    void (*expand_panel[kQuantFormats])(const PanelJob& job);
 
-    // n is a multiple of 32; y has (n + 63) / 64 elements.
-    void (*quantize)(const float* x, int64_t n, int32_t offset, ActivationPair* y);
+    void (*multiply_tile)(const TileJob& job);
+    void (*quantize)(const QuantizeJob& job);
+    void (*store_tile)(const StoreJob& job);
 
     void (*conv_silu)(const ConvJob& job);
     void (*scan)(const ScanJob& job);

@@ -16,7 +16,6 @@ typedef uint32_t NativeU __attribute__((vector_size(32)));
 
 // Sizes of the register blocks; they do not influence results.
 constexpr int kFloatRows = 2, kFloatTokens = 2;
-constexpr int kInt8Rows = 1, kInt8Tokens = 4;
 constexpr int kScanVectors = 2;
 
 NEMO_INLINE NativeF fma_native(NativeF a, NativeF b, NativeF c) {
@@ -38,80 +37,41 @@ NEMO_INLINE NativeF load_f16_native(const void* p) {
 #include "kernels/cpu/tier_dot_float.inl"
 #include "kernels/cpu/tier_sequence.inl"
 
-NEMO_INLINE __m256i load32(const void* p) {
-    return _mm256_loadu_si256(static_cast<const __m256i*>(p));
-}
+typedef int32_t NativeI __attribute__((vector_size(32)));
 
-NEMO_INLINE Vec16 scales_of(const unsigned char* first, const unsigned char* second) {
-    const auto scale = [](const unsigned char* p) {
-        unsigned short bits;
-        __builtin_memcpy(&bits, p, sizeof bits);
-        return _mm256_set1_ps(_cvtsh_ss(bits));
-    };
-    const NativeF high = second != nullptr ? scale(second) : _mm256_setzero_ps();
-    return {{scale(first)}, {high}};
-}
-
-// Sums of 4 products of unsigned and signed bytes. The first step adds two of them in 16 bits,
-// which holds 2 * 128 * 127 but not 2 * 255 * 127.
-NEMO_INLINE __m256i dot4(__m256i unsigned_bytes, __m256i signed_bytes) {
-    return _mm256_madd_epi16(_mm256_maddubs_epi16(unsigned_bytes, signed_bytes),
-                             _mm256_set1_epi16(1));
-}
-
-// |weight| <= 128 as unsigned bytes times the activation with the weight's sign. Activations are
-// never -128, so the sign can move.
-struct Q8_0Pair {
-    static constexpr int64_t kBlockBytes = 34;
-    __m256i low, high;
-    Vec16 scale;
-
-    static NEMO_INLINE_MEMBER Q8_0Pair load(const unsigned char* p, bool has_second) {
-        const unsigned char* second = has_second ? p + kBlockBytes : nullptr;
-        const __m256i high = has_second ? load32(second + 2) : _mm256_setzero_si256();
-        return {load32(p + 2), high, scales_of(p, second)};
-    }
-    static NEMO_INLINE_MEMBER NativeF dot(__m256i weights, const int8_t* codes) {
-        const __m256i moved = _mm256_sign_epi8(load32(codes), weights);
-        return _mm256_cvtepi32_ps(dot4(_mm256_abs_epi8(weights), moved));
-    }
-    NEMO_INLINE_MEMBER Vec16 lanes(const ActivationPair& x) const {
-        return {{dot(low, x.codes)}, {dot(high, x.codes + 32)}};
-    }
+// Bytes widened to words, even and odd ones apart: products of bytes would not fit into the 16 bits
+// of vpmaddubsw.
+struct NativeCodes {
+    __m256i even, odd;
 };
 
-// Codes 0 ... 15 are weights plus 8; the activations' bias takes the 8 away.
-struct Q4_0Pair {
-    static constexpr int64_t kBlockBytes = 18;
-    __m256i low, high;
-    Vec16 scale;
+NEMO_INLINE NativeCodes load_codes_native(const unsigned char* p) {
+    const __m256i codes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return {_mm256_and_si256(codes, _mm256_set1_epi16(255)), _mm256_srli_epi16(codes, 8)};
+}
+NEMO_INLINE NativeI dot_native(NativeI sums, const NativeCodes& codes, int32_t x) {
+    const __m256i all = _mm256_set1_epi32(x);
+    const __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(all, 8), 8);
+    const __m256i odd = _mm256_srai_epi16(all, 8);
+    return sums + reinterpret_cast<NativeI>(_mm256_madd_epi16(codes.even, even)) +
+           reinterpret_cast<NativeI>(_mm256_madd_epi16(codes.odd, odd));
+}
 
-    static NEMO_INLINE_MEMBER __m256i nibbles(const unsigned char* p) {
-        const __m128i packed = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-        const __m256i both =
-            _mm256_inserti128_si256(_mm256_castsi128_si256(packed), _mm_srli_epi16(packed, 4), 1);
-        return _mm256_and_si256(both, _mm256_set1_epi8(15));
-    }
-    static NEMO_INLINE_MEMBER Q4_0Pair load(const unsigned char* p, bool has_second) {
-        const unsigned char* second = has_second ? p + kBlockBytes : nullptr;
-        const __m256i high = has_second ? nibbles(second + 2) : _mm256_setzero_si256();
-        return {nibbles(p + 2), high, scales_of(p, second)};
-    }
-    static NEMO_INLINE_MEMBER NativeF dot(__m256i weights, const int8_t* codes,
-                                          const int32_t* bias) {
-        const __m256i products = dot4(weights, load32(codes));
-        return _mm256_cvtepi32_ps(_mm256_add_epi32(products, load32(bias)));
-    }
-    NEMO_INLINE_MEMBER Vec16 lanes(const ActivationPair& x) const {
-        return {{dot(low, x.codes, x.bias)}, {dot(high, x.codes + 32, x.bias + 8)}};
-    }
-};
+constexpr int kStripTokens = 2;
+constexpr int kTileTokens = 3;
 
-#include "kernels/cpu/tier_dot_int8.inl"
+#include "kernels/cpu/tier_int8.inl"
+
+#include "kernels/cpu/strip_portable.inl"
+#include "kernels/cpu/tier_panel.inl"
+
+#include "kernels/cpu/dots_portable.inl"
+#include "kernels/cpu/tile_portable.inl"
+
 #include "kernels/cpu/tier_table.inl"
 
 }  // namespace
 
-constinit const TierOps kAvx2Ops = tier_table<Q8_0Pair, Q4_0Pair>();
+constinit const TierOps kAvx2Ops = tier_table(AllFormats{});
 
 }  // namespace nemo

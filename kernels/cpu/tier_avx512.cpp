@@ -20,7 +20,6 @@ typedef uint32_t NativeU __attribute__((vector_size(64)));
 
 // Sizes of the register blocks; they do not influence results.
 constexpr int kFloatRows = 4, kFloatTokens = 4;
-constexpr int kInt8Rows = 2, kInt8Tokens = 4;
 constexpr int kScanVectors = 4;
 
 NEMO_INLINE NativeF fma_native(NativeF a, NativeF b, NativeF c) {
@@ -43,80 +42,48 @@ NEMO_INLINE NativeF load_f16_native(const void* p) {
 #include "kernels/cpu/tier_dot_float.inl"
 #include "kernels/cpu/tier_sequence.inl"
 
-// vpdpbusd multiplies unsigned by signed bytes, so weights are taken plus an offset and the sums
-// start at the activations' bias, which takes it away again: exact in int32.
-NEMO_INLINE Vec16 lanes_of(__m512i weights, const ActivationPair& x) {
-    const __m512i sums =
-        _mm512_dpbusd_epi32(_mm512_loadu_si512(x.bias), weights, _mm512_loadu_si512(x.codes));
-    return {_mm512_cvtepi32_ps(sums)};
+// Of non-negative values or NaN, compared as integers.
+NEMO_INLINE float largest_lane(const Vec16& values) {
+    const __m512i bits = _mm512_castps_si512(values.v);
+    const __m256i eight =
+        _mm256_max_epu32(_mm512_castsi512_si256(bits), _mm512_extracti32x8_epi32(bits, 1));
+    const __m128i four =
+        _mm_max_epu32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    const __m128i two = _mm_max_epu32(four, _mm_shuffle_epi32(four, 0x4e));
+    return _mm_cvtss_f32(_mm_castsi128_ps(_mm_max_epu32(two, _mm_shuffle_epi32(two, 0xb1))));
 }
 
-// The fp16 scales at words 0 and kSecond of 32 or 64 bytes, spread over lanes 0-7 and 8-15.
-template <int kSecond>
-NEMO_INLINE __m512i spread_index() {
-    const __m256i index =
-        _mm256_inserti128_si256(_mm256_setzero_si256(), _mm_set1_epi16(kSecond), 1);
-    return _mm512_zextsi256_si512(index);
+// The 16 values, rounded to nearest, as int8; returns their sum.
+NEMO_INLINE int32_t store_codes(const Vec16& values, int8_t* codes) {
+    const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(values.v));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(codes), bytes);
+    const __m128i four = _mm_dpbusd_epi32(_mm_setzero_si128(), _mm_set1_epi8(1), bytes);
+    const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
 }
 
-NEMO_INLINE Vec16 first_scale(const unsigned char* p) {
-    short bits;
-    __builtin_memcpy(&bits, p, sizeof bits);
-    return {_mm512_cvtph_ps(_mm256_zextsi128_si256(_mm_set1_epi16(bits)))};
+// See requantize in tier_panel.inl. Even and odd bytes separately, in 16 bits.
+NEMO_INLINE void requantize_vector(unsigned char* codes, const uint32_t* factor,
+                                   const uint32_t* shift) {
+    const __m512i f = _mm512_load_si512(factor), s = _mm512_load_si512(shift);
+    const __m512i q = _mm512_load_si512(codes);
+    const __m512i low_bytes = _mm512_set1_epi16(255);
+    const __m512i even = _mm512_add_epi16(_mm512_mullo_epi16(_mm512_and_si512(q, low_bytes), f), s);
+    const __m512i odd = _mm512_add_epi16(_mm512_mullo_epi16(_mm512_srli_epi16(q, 8), f), s);
+    const __m512i high = _mm512_andnot_si512(low_bytes, odd);
+    _mm512_store_si512(codes, _mm512_or_si512(_mm512_srli_epi16(even, 8), high));
 }
 
-NEMO_INLINE __m256i load32(const unsigned char* p) {
-    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-}
+#include "kernels/cpu/strip_avx512.inl"
+#include "kernels/cpu/tier_panel.inl"
 
-NEMO_INLINE __m128i load16(const unsigned char* p) {
-    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-}
+#include "kernels/cpu/dots_avx512.inl"
+#include "kernels/cpu/tile_avx512.inl"
 
-struct Q8_0Pair {
-    static constexpr int64_t kBlockBytes = 34;
-    __m512i codes;
-    Vec16 scale;
-
-    static NEMO_INLINE_MEMBER Q8_0Pair load(const unsigned char* p, bool has_second) {
-        const __m512i offset = _mm512_set1_epi8(-128);
-        const __m512i first = _mm512_zextsi256_si512(load32(p + 2));
-        if (!has_second) return {_mm512_xor_si512(first, offset), first_scale(p)};
-        const __m512i both = _mm512_inserti64x4(first, load32(p + kBlockBytes + 2), 1);
-        const __m512i scales =
-            _mm512_permutexvar_epi16(spread_index<kBlockBytes / 2>(), _mm512_loadu_si512(p));
-        return {_mm512_xor_si512(both, offset), {_mm512_cvtph_ps(_mm512_castsi512_si256(scales))}};
-    }
-    NEMO_INLINE_MEMBER Vec16 lanes(const ActivationPair& x) const { return lanes_of(codes, x); }
-};
-
-struct Q4_0Pair {
-    static constexpr int64_t kBlockBytes = 18;
-    __m512i codes;
-    Vec16 scale;
-
-    // Elements 0-15 of a block are the low nibbles of its 16 bytes, elements 16-31 the high ones.
-    static NEMO_INLINE_MEMBER __m512i nibbles(__m128i first, __m128i second) {
-        const __m256i packed = _mm256_inserti128_si256(_mm256_castsi128_si256(first), second, 1);
-        const __m512i twice = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 1, 0, 1, 2, 3, 2, 3),
-                                                       _mm512_castsi256_si512(packed));
-        const __m512i shifted = _mm512_srlv_epi64(twice, _mm512_setr_epi64(0, 0, 4, 4, 0, 0, 4, 4));
-        return _mm512_and_si512(shifted, _mm512_set1_epi8(15));
-    }
-    static NEMO_INLINE_MEMBER Q4_0Pair load(const unsigned char* p, bool has_second) {
-        if (!has_second) return {nibbles(load16(p + 2), _mm_setzero_si128()), first_scale(p)};
-        const __m256i index = _mm512_castsi512_si256(spread_index<kBlockBytes / 2>());
-        const __m256i scales = _mm256_permutexvar_epi16(index, load32(p));
-        return {nibbles(load16(p + 2), load16(p + kBlockBytes + 2)), {_mm512_cvtph_ps(scales)}};
-    }
-    NEMO_INLINE_MEMBER Vec16 lanes(const ActivationPair& x) const { return lanes_of(codes, x); }
-};
-
-#include "kernels/cpu/tier_dot_int8.inl"
 #include "kernels/cpu/tier_table.inl"
 
 }  // namespace
 
-constinit const TierOps kAvx512Ops = tier_table<Q8_0Pair, Q4_0Pair>();
+constinit const TierOps kAvx512Ops = tier_table(AllFormats{});
 
 }  // namespace nemo

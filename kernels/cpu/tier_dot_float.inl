@@ -40,7 +40,7 @@ NEMO_INLINE void dot_float_block(const DotJob& job, int64_t first_row, int64_t f
     const unsigned char* rows[kRows];
     const float* x[kTokens];
     for (int r = 0; r < kRows; ++r) rows[r] = job.rows + (first_row + r) * job.row_bytes;
-    for (int t = 0; t < kTokens; ++t) x[t] = static_cast<const float*>(job.x[first_token + t]);
+    for (int t = 0; t < kTokens; ++t) x[t] = job.x[first_token + t];
 
     Vec16 sums[kRows][kTokens];
     for (int r = 0; r < kRows; ++r)

@@ -2,6 +2,8 @@
 // plain loops for the integer sums. Exports kScalarOps only (kernels/cpu/tier.h).
 #include "kernels/cpu/tier.h"
 
+#include <emmintrin.h>
+
 #define NEMO_INLINE_MEMBER inline __attribute__((always_inline))
 #define NEMO_INLINE static NEMO_INLINE_MEMBER
 
@@ -43,54 +45,40 @@ NEMO_INLINE NativeF load_f16_native(const void* p) {
 #include "kernels/cpu/tier_dot_float.inl"
 #include "kernels/cpu/tier_sequence.inl"
 
-NEMO_INLINE float load_f16(const unsigned char* p) {
-    unsigned char padded[8] = {p[0], p[1]};
-    return load_f16_native(padded)[0];
-}
+typedef int32_t NativeI __attribute__((vector_size(16)));
 
-struct Q8_0Block {
-    static constexpr int64_t kBytes = 34;
-    static NEMO_INLINE_MEMBER int32_t dot(const unsigned char* codes, const int8_t* x) {
-        int32_t sum = 0;
-        for (int i = 0; i < 32; ++i) sum += static_cast<int8_t>(codes[i]) * x[i];
-        return sum;
-    }
+// Bytes widened to words, even and odd ones apart, as pmaddwd wants them.
+struct NativeCodes {
+    __m128i even, odd;
 };
 
-struct Q4_0Block {
-    static constexpr int64_t kBytes = 18;
-    static NEMO_INLINE_MEMBER int32_t dot(const unsigned char* codes, const int8_t* x) {
-        int32_t sum = 0;
-        for (int i = 0; i < 16; ++i)
-            sum += ((codes[i] & 15) - 8) * x[i] + ((codes[i] >> 4) - 8) * x[i + 16];
-        return sum;
-    }
-};
-
-template <class Block>
-float dot_int8_row(const unsigned char* row, const ActivationPair* x, int64_t n_blocks) {
-    float result = 0.0f;
-    for (int64_t i = 0; i < n_blocks; ++i, row += Block::kBytes) {
-        const ActivationPair& pair = x[i / 2];
-        const int32_t products = Block::dot(row + 2, pair.codes + 32 * (i % 2));
-        result += static_cast<float>(products) * (load_f16(row) * pair.scale[8 * (i % 2)]);
-    }
-    return result;
+NEMO_INLINE NativeCodes load_codes_native(const unsigned char* p) {
+    const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return {_mm_and_si128(codes, _mm_set1_epi16(255)), _mm_srli_epi16(codes, 8)};
+}
+NEMO_INLINE NativeI dot_native(NativeI sums, const NativeCodes& codes, int32_t x) {
+    const __m128i all = _mm_set1_epi32(x);
+    const __m128i even = _mm_srai_epi16(_mm_slli_epi16(all, 8), 8);
+    const __m128i odd = _mm_srai_epi16(all, 8);
+    return sums + reinterpret_cast<NativeI>(_mm_madd_epi16(codes.even, even)) +
+           reinterpret_cast<NativeI>(_mm_madd_epi16(codes.odd, odd));
 }
 
-template <class Block>
-void dot_int8(const DotJob& job) {
-    for (int64_t r = 0; r < job.n_rows; ++r)
-        for (int64_t t = 0; t < job.n_tokens; ++t)
-            job.tile[t * job.tile_stride + r] =
-                dot_int8_row<Block>(job.rows + r * job.row_bytes,
-                                    static_cast<const ActivationPair*>(job.x[t]), job.n / 32);
-}
+constexpr int kStripTokens = 1;
+constexpr int kTileTokens = 2;
+
+#include "kernels/cpu/tier_int8.inl"
+
+#include "kernels/cpu/strip_portable.inl"
+#include "kernels/cpu/tier_panel.inl"
+
+#include "kernels/cpu/dots_portable.inl"
+#include "kernels/cpu/tile_portable.inl"
 
 #include "kernels/cpu/tier_table.inl"
 
 }  // namespace
 
-constinit const TierOps kScalarOps = tier_table<Q8_0Block, Q4_0Block>();
+constinit const TierOps kScalarOps = tier_table(AllFormats{});
 
 }  // namespace nemo

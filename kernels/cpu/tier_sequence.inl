@@ -1,64 +1,7 @@
-// Activation quantization, convolution, scan, norms and the parts of attention.
-
-// ---- int8 activations
+// Convolution, scan, norms and the parts of attention.
 
 NEMO_INLINE NativeF absolute(NativeF v) {
     return reinterpret_cast<NativeF>(reinterpret_cast<NativeU>(v) & 0x7fffffffu);
-}
-
-// The nearest value with 11 significant bits, ties to even.
-NEMO_INLINE float round_to_11_bits(float value) {
-    constexpr uint32_t kDropped = 13;
-    uint32_t bits;
-    __builtin_memcpy(&bits, &value, sizeof bits);
-    bits += (1u << (kDropped - 1)) - 1 + ((bits >> kDropped) & 1);
-    bits &= ~((1u << kDropped) - 1);
-    __builtin_memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-// Codes of 32 values: x / d rounded to nearest, d = largest magnitude / 127. The scale that
-// goes with them has the precision of fp16, as llama.cpp's has: so two engines with the same
-// weights round the same activations alike, where otherwise a tiny difference flips codes layer by
-// layer.
-void quantize_block(const float* x, int32_t offset, float* scale, int32_t* bias, int8_t* codes) {
-    const auto larger = [](NativeF a, NativeF b) { return a > b ? a : b; };
-    const Vec16 first = load(x), second = load(x + 16);
-    float magnitudes[16];
-    store(magnitudes,
-          map<16>([&](NativeF a, NativeF b) { return larger(absolute(a), absolute(b)); }, first,
-                  second));
-    float largest = 0.0f;
-    for (int i = 0; i < 16; ++i) largest = magnitudes[i] > largest ? magnitudes[i] : largest;
-    const float d = largest / 127.0f;
-    const float stored_scale = round_to_11_bits(d);
-    // Smaller values than 2^-126 have no finite inverse; they count as zero.
-    const float inverse = d >= 0x1p-126f ? 127.0f / largest : 0.0f;
-    constexpr float kRound = 0x1.8p23f;  // adding it leaves the nearest integer in the low bits
-    for (int i = 0; i < 32; ++i) {
-        const float rounded = x[i] * inverse + kRound;
-        int32_t bits;
-        __builtin_memcpy(&bits, &rounded, sizeof bits);
-        codes[i] = static_cast<int8_t>(bits);
-    }
-    for (int lane = 0; lane < 8; ++lane) {
-        const int8_t* c = codes + 4 * lane;
-        scale[lane] = stored_scale;
-        bias[lane] = -offset * (c[0] + c[1] + c[2] + c[3]);
-    }
-}
-
-void quantize(const float* x, int64_t n, int32_t offset, ActivationPair* y) {
-    for (int64_t i = 0; i < n; i += 64, ++y) {
-        quantize_block(x + i, offset, y->scale, y->bias, y->codes);
-        if (i + 32 < n) {
-            quantize_block(x + i + 32, offset, y->scale + 8, y->bias + 8, y->codes + 32);
-        } else {
-            __builtin_memset(y->scale + 8, 0, sizeof(float) * 8);
-            __builtin_memset(y->bias + 8, 0, sizeof(int32_t) * 8);
-            __builtin_memset(y->codes + 32, 0, 32);
-        }
-    }
 }
 
 // ---- convolution
@@ -251,4 +194,41 @@ void weighted_sum(const float* weights, const float* rows, int64_t row_stride, i
     for (int64_t i = 0; i < n_rows; ++i)
         sums = fma(splat(weights[i]), load_part(rows + i * row_stride + c, count), sums);
     store_part(y + c, sums, count);
+}
+
+// ---- results of products
+
+template <StoreKind kKind>
+NEMO_INLINE void store_rows(const StoreJob& job) {
+    const Vec16 factor = splat(job.factor);
+    for (int64_t t = 0; t < job.n_tokens; ++t) {
+        const float* tile = job.tile + t * job.tile_stride;
+        float* y = job.y + t * job.y_stride;
+        const float* bias = job.bias;
+        for_each_16(job.n_rows, [&](auto load_at, auto store_at) {
+            Vec16 value = load_at(tile) * factor;
+            if (bias != nullptr) value = value + load_at(bias);
+            if constexpr (kKind == StoreKind::add) value = load_at(y) + value;
+            if constexpr (kKind == StoreKind::relu2)
+                // NaN stays NaN: a broken model must not look healthy.
+                value = map<16>(
+                    [](NativeF v) {
+                        const NativeF positive = v < 0.0f ? NativeF{} : v;
+                        return positive * positive;
+                    },
+                    value);
+            store_at(y, value);
+        });
+    }
+}
+
+void store_tile(const StoreJob& job) {
+    switch (job.kind) {
+        case StoreKind::store:
+            return store_rows<StoreKind::store>(job);
+        case StoreKind::add:
+            return store_rows<StoreKind::add>(job);
+        case StoreKind::relu2:
+            return store_rows<StoreKind::relu2>(job);
+    }
 }

@@ -1,13 +1,19 @@
-// A tier's table of functions. Q8_0 and Q4_0 are its classes for dot_int8.
-template <class Q8_0, class Q4_0>
-constexpr TierOps tier_table() {
+// A tier's table of functions.
+template <int... kIndex>
+struct Formats {};
+
+template <int... kIndex>
+constexpr TierOps tier_table(Formats<kIndex...>) {
+    static_assert(sizeof...(kIndex) == kQuantFormats);
     return {
         .dot_f32 = dot_float<F32Row>,
         .dot_f16 = dot_float<F16Row>,
         .dot_bf16 = dot_float<Bf16Row>,
-        .dot_q8_0 = dot_int8<Q8_0>,
-        .dot_q4_0 = dot_int8<Q4_0>,
-        .quantize = quantize,
+        .dot_strips = {dot_strips<static_cast<QuantFormat>(kIndex)>...},
+        .expand_panel = {expand_panel<static_cast<QuantFormat>(kIndex)>...},
+        .multiply_tile = multiply_tile,
+        .quantize = quantize_row,
+        .store_tile = store_tile,
         .conv_silu = conv_silu,
         .scan = scan,
         .rms_norm = rms_norm,
@@ -17,3 +23,5 @@ constexpr TierOps tier_table() {
         .weighted_sum = weighted_sum,
     };
 }
+
+using AllFormats = Formats<0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13>;

@@ -1,37 +1,96 @@
 // Matrix products in every format and tier against sums in double.
 //
-// Tolerance 2.5e-6 of the sum of |w x|: with 16 lanes, a row of 512 makes chains of 32 additions
-// and a tree of 4, each rounding to 6e-8. Products with int8 activations are compared with the
-// double product of the same rounded activations, so the same bound holds for them.
+// Tolerance 2.5e-6 of the sum of |w x|: rows of a thousand columns make chains of a few dozen
+// roundings to 6e-8 each, 5e-6 covers the longest rows here. Products with int8 activations are
+// compared with the double product of the same rounded activations, and products by panels with the
+// panel's own codes, so the same bound holds for them; how far those codes may be from the weights
+// has a test of its own.
 #include "tests/kernels/helpers.h"
 
 #include <algorithm>
+#include <map>
 
 using namespace nemo;
 
 namespace {
 
-constexpr double kTolerance = 2.5e-6;
+constexpr double kTolerance = 2.5e-6, kLongTolerance = 5e-6;
 
-bool uses_int8(DType dtype) {
-    return dtype == DType::q8_0 || dtype == DType::q4_0;
-}
+const std::map<DType, QuantFormat> kQuantized = {
+    {DType::q4_0, QuantFormat::q4_0},     {DType::q4_1, QuantFormat::q4_1},
+    {DType::q5_0, QuantFormat::q5_0},     {DType::q5_1, QuantFormat::q5_1},
+    {DType::q8_0, QuantFormat::q8_0},     {DType::q2_k, QuantFormat::q2_k},
+    {DType::q3_k, QuantFormat::q3_k},     {DType::q4_k, QuantFormat::q4_k},
+    {DType::q5_k, QuantFormat::q5_k},     {DType::q6_k, QuantFormat::q6_k},
+    {DType::iq4_nl, QuantFormat::iq4_nl}, {DType::iq4_xs, QuantFormat::iq4_xs},
+    {DType::mxfp4, QuantFormat::mxfp4},   {DType::nvfp4, QuantFormat::nvfp4}};
+constexpr DType kFloats[] = {DType::f32, DType::f16, DType::bf16};
 
-// Activations after rounding to int8 per block of 32, written independently of the kernel.
-std::vector<float> rounded_to_int8(const std::vector<float>& x) {
+// Activations after rounding to int8 per group, written independently of the kernel.
+std::vector<float> rounded_to_int8(const std::vector<float>& x, size_t group) {
     std::vector<float> result(x.size());
-    for (size_t i = 0; i < x.size(); i += 32) {
+    for (size_t i = 0; i < x.size(); i += group) {
         float largest = 0.0f;
-        for (size_t j = i; j < i + 32; ++j) largest = std::max(largest, std::fabs(x[j]));
-        const float d = largest / 127.0f;
-        // 11 significant bits.
-        int exponent = 0;
-        const float mantissa = std::frexp(d, &exponent);
-        const float scale = std::ldexp(std::nearbyint(mantissa * 2048.0f), exponent - 11);
-        for (size_t j = i; j < i + 32; ++j)
-            result[j] = d == 0.0f ? 0.0f : std::nearbyint(x[j] * (127.0f / largest)) * scale;
+        for (size_t j = i; j < i + group; ++j) largest = std::max(largest, std::fabs(x[j]));
+        float scale = largest / 127.0f;
+        if (group == 32) {  // 11 significant bits
+            int exponent = 0;
+            const float mantissa = std::frexp(scale, &exponent);
+            scale = std::ldexp(std::nearbyint(mantissa * 2048.0f), exponent - 11);
+        }
+        for (size_t j = i; j < i + group; ++j)
+            result[j] = largest == 0.0f ? 0.0f : std::nearbyint(x[j] * (127.0f / largest)) * scale;
     }
     return result;
+}
+
+struct Panel {
+    std::vector<unsigned char> codes;  // [slices][columns/4][64][4]
+    std::vector<float> scales;         // [groups][64]
+};
+
+Panel expand(const TierOps& ops, const TestTensor& weight, int64_t first_row) {
+    const QuantFormat format = kQuantized.at(weight.view.dtype);
+    const int64_t n = weight.view.dims[0], group = quant_traits(format).group;
+    Panel panel;
+    panel.codes.resize(static_cast<size_t>(n * kPanelRows));
+    panel.scales.resize(static_cast<size_t>(n / group * kPanelRows));
+    alignas(64) static unsigned char codes[kSliceColumns * kPanelRows];
+    alignas(64) static float scales[kSliceColumns * kPanelRows];
+    for (int64_t k = 0; k < n; k += kSliceColumns) {
+        const int64_t n_columns = std::min<int64_t>(kSliceColumns, n - k);
+        ops.expand_panel[static_cast<size_t>(format)](
+            {.rows = reinterpret_cast<const unsigned char*>(weight.view.row(first_row)),
+             .row_bytes = weight.view.row_bytes(),
+             .n_rows = std::min<int64_t>(kPanelRows, weight.view.dims[1] - first_row),
+             .first_column = k,
+             .n_columns = n_columns,
+             .panel = codes,
+             .scales = scales});
+        std::copy_n(codes, n_columns * kPanelRows, panel.codes.begin() + k * kPanelRows);
+        std::copy_n(scales, n_columns / group * kPanelRows,
+                    panel.scales.begin() + k / group * kPanelRows);
+    }
+    return panel;
+}
+
+// The weights as a product with many tokens sees them.
+std::vector<float> panel_weights(const TestTensor& weight) {
+    const QuantTraits traits = quant_traits(kQuantized.at(weight.view.dtype));
+    const int offset = traits.exact() ? traits.offset : 128;
+    const int64_t n = weight.view.dims[0], n_rows = weight.view.dims[1];
+    std::vector<float> values;
+    for (int64_t first = 0; first < n_rows; first += kPanelRows) {
+        const Panel panel = expand(kScalarOps, weight, first);
+        for (int64_t r = 0; r < std::min<int64_t>(kPanelRows, n_rows - first); ++r)
+            for (int64_t i = 0; i < n; ++i) {
+                const auto at = static_cast<size_t>((i / 4 * kPanelRows + r) * 4 + i % 4);
+                const auto group = static_cast<size_t>(i / traits.group * kPanelRows + r);
+                values.push_back(static_cast<float>(panel.codes[at] - offset) *
+                                 panel.scales[group]);
+            }
+    }
+    return values;
 }
 
 struct Expected {
@@ -66,93 +125,156 @@ std::vector<float> run_matmul(Backend& backend, const TestTensor& weight,
     return y;
 }
 
-void check_matmul(DType dtype, int64_t n_in, int64_t n_out, int64_t n_tokens) {
+void check_matmul(DType dtype, int64_t n_in, int64_t n_out, int64_t n_tokens,
+                  double tolerance = kTolerance) {
     CAPTURE(dtype_info(dtype).name);
     CAPTURE(n_in);
     CAPTURE(n_out);
     CAPTURE(n_tokens);
     const TestTensor weight = random_tensor(dtype, {n_in, n_out, 1, 1}, 1);
     const std::vector<float> x = random_values(n_in * n_tokens, 2);
-    const Expected expected =
-        product(weight.decoded(), uses_int8(dtype) ? rounded_to_int8(x) : x, n_in, n_out);
+    const auto quantized = kQuantized.find(dtype);
+    Expected expected;
+    if (quantized == kQuantized.end()) {
+        expected = product(weight.decoded(), x, n_in, n_out);
+    } else {
+        const QuantTraits traits = quant_traits(quantized->second);
+        expected = product(n_tokens > kSmallBatch ? panel_weights(weight) : weight.decoded(),
+                           rounded_to_int8(x, static_cast<size_t>(traits.group)), n_in, n_out);
+    }
+    std::vector<float> with_fma;
     for (const CpuTier tier : tiers_here()) {
         CAPTURE(name_of(tier));
-        const auto backend = make_cpu_backend(1, tier);
-        check_close(run_matmul(*backend, weight, x, n_tokens), expected.value, expected.magnitude,
-                    kTolerance);
+        const auto y = same_for_all_threads(
+            tier, [&](Backend& backend) { return run_matmul(backend, weight, x, n_tokens); });
+        check_close(y, expected.value, expected.magnitude, tolerance);
+        if (tier == CpuTier::avx2) with_fma = y;
+        if (tier == CpuTier::avx512 && quantized != kQuantized.end()) CHECK(y == with_fma);
     }
 }
 
-constexpr DType kAllTypes[] = {DType::f32,   DType::f16,  DType::bf16, DType::q4_0,   DType::q4_1,
-                               DType::q5_0,  DType::q5_1, DType::q8_0, DType::q2_k,   DType::q3_k,
-                               DType::q4_k,  DType::q5_k, DType::q6_k, DType::iq4_nl, DType::iq4_xs,
-                               DType::mxfp4, DType::nvfp4};
+int64_t smallest_row(DType dtype) {
+    return std::max<int64_t>(dtype_info(dtype).block_size, 32);
+}
+
+std::vector<float> run_split(Backend& backend, const TestTensor& weight,
+                             const std::vector<float>& x, const std::vector<int64_t>& split) {
+    std::vector<float> result;
+    auto token = x.begin();
+    for (const int64_t n : split) {
+        const std::vector<float> chunk(token, token + n * weight.view.dims[0]);
+        const std::vector<float> part = run_matmul(backend, weight, chunk, n);
+        result.insert(result.end(), part.begin(), part.end());
+        token += n * weight.view.dims[0];
+    }
+    return result;
+}
+
+// Any cut of 65 tokens; cuts into small batches; cuts into more than small batches.
+const std::vector<std::vector<int64_t>> kSmallSplits = {
+    {16, 16, 16, 16, 1}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10}, {15, 16, 13, 12, 9}};
+const std::vector<std::vector<int64_t>> kLargeSplits = {{65}, {17, 48}, {18, 19, 28}};
+
+void check_splits(DType dtype, const std::vector<std::vector<int64_t>>& splits) {
+    const TestTensor weight = random_tensor(dtype, {768, 77, 1, 1}, 3);
+    const std::vector<float> x = random_values(768 * 65, 4);
+    for (const CpuTier tier : tiers_here()) {
+        CAPTURE(name_of(tier));
+        CAPTURE(dtype_info(dtype).name);
+        const auto backend = make_cpu_backend(2, tier);
+        const std::vector<float> whole = run_split(*backend, weight, x, splits.front());
+        for (const std::vector<int64_t>& split : splits)
+            CHECK(run_split(*backend, weight, x, split) == whole);
+    }
+}
 
 }  // namespace
 
 TEST_CASE("matmul: every format, odd numbers of rows and tokens") {
-    for (const DType dtype : kAllTypes) {
-        const int64_t block = std::max<int64_t>(dtype_info(dtype).block_size, 32);
-        for (const int64_t n_in : {block, 2 * block})
-            for (const auto& [n_out, n_tokens] :
-                 {std::pair{1, 1}, {7, 3}, {31, 2}, {33, 5}, {32, 1}, {65, 1}, {3, 65}})
-                check_matmul(dtype, n_in, n_out, n_tokens);
-    }
+    for (const auto& [dtype, format] : kQuantized)
+        for (const auto& [rows, n_out, n_tokens] : {std::tuple{1, 1, 1},
+                                                    {3, 7, 3},
+                                                    {5, 33, 5},
+                                                    {1, 65, 9},
+                                                    {3, 31, 16},
+                                                    {1, 63, 17},
+                                                    {3, 7, 33},
+                                                    {1, 129, 31},
+                                                    {3, 3, 65}})
+            check_matmul(dtype, rows * smallest_row(dtype), n_out, n_tokens);
+    for (const DType dtype : kFloats)
+        for (const auto& [n_in, n_out, n_tokens] :
+             {std::tuple{32, 1, 1}, {64, 7, 3}, {96, 33, 5}, {512, 65, 1}, {32, 3, 65}})
+            check_matmul(dtype, n_in, n_out, n_tokens);
 }
 
-TEST_CASE("matmul: rows that are not multiples of 64, or of 16 in float formats") {
-    for (const DType dtype : {DType::q8_0, DType::q4_0})
-        for (const int64_t n_in : {32, 96, 160, 480}) check_matmul(dtype, n_in, 35, 6);
-    for (const DType dtype : {DType::f32, DType::f16, DType::bf16})
+TEST_CASE("matmul: rows that are not multiples of 16 in float formats") {
+    for (const DType dtype : kFloats)
         for (const int64_t n_in : {1, 7, 15, 17, 24, 100, 511}) check_matmul(dtype, n_in, 5, 6);
 }
 
+TEST_CASE("matmul: widths of the family, several slices and one that is short") {
+    for (const int64_t n_in : {4480, 2688, 1856}) {
+        check_matmul(DType::q5_0, n_in, 17, 2, kLongTolerance);
+        check_matmul(DType::q8_0, n_in, 17, 18, kLongTolerance);
+        check_matmul(DType::nvfp4, n_in, 17, 18, kLongTolerance);
+    }
+    check_matmul(DType::q4_k, 21504, 17, 2, kLongTolerance);
+    check_matmul(DType::q4_k, 4352, 17, 18, kLongTolerance);
+    check_matmul(DType::q6_k, 4352, 17, 18, kLongTolerance);
+}
+
+TEST_CASE("matmul: more tokens than one pass over the weights takes") {
+    check_matmul(DType::q4_0, 32, 3, 520);
+}
+
 TEST_CASE("matmul: the same bits for any number of threads and any split of the tokens") {
-    for (const DType dtype : {DType::f32, DType::f16, DType::q8_0, DType::q4_0, DType::q5_k}) {
-        const int64_t n_in = 768, n_out = 77;
-        const TestTensor weight = random_tensor(dtype, {n_in, n_out, 1, 1}, 3);
-        const std::vector<float> x = random_values(n_in * 65, 4);
-        for (const CpuTier tier : tiers_here()) {
-            CAPTURE(name_of(tier));
-            CAPTURE(dtype_info(dtype).name);
-            std::vector<float> whole;
-            for (const std::vector<int64_t>& split : kSplits) {
-                const std::vector<float> y = same_for_all_threads(tier, [&](Backend& backend) {
-                    std::vector<float> result;
-                    int64_t token = 0;
-                    for (const int64_t n : split) {
-                        const std::vector<float> chunk(x.begin() + token * n_in,
-                                                       x.begin() + (token + n) * n_in);
-                        const std::vector<float> part = run_matmul(backend, weight, chunk, n);
-                        result.insert(result.end(), part.begin(), part.end());
-                        token += n;
-                    }
-                    return result;
-                });
-                if (whole.empty()) whole = y;
-                CHECK(y == whole);
-            }
+    for (const DType dtype : kFloats) check_splits(dtype, kSplits);
+    for (const auto& [dtype, format] : kQuantized) {
+        if (quant_traits(format).exact()) {
+            check_splits(dtype, kSplits);
+        } else {
+            check_splits(dtype, kSmallSplits);
+            check_splits(dtype, kLargeSplits);
         }
     }
 }
 
-TEST_CASE("matmul: long rows, whose activations are taken in small blocks of tokens") {
-    check_matmul(DType::q8_0, 512, 9, 66);
-    const int64_t n_in = 21504, n_tokens = 9;
-    const TestTensor weight = random_tensor(DType::q8_0, {n_in, 3, 1, 1}, 1);
-    const std::vector<float> x = random_values(n_in * n_tokens, 2);
-    const Expected expected = product(weight.decoded(), rounded_to_int8(x), n_in, 3);
-    for (const CpuTier tier : tiers_here())
-        check_close(run_matmul(*make_cpu_backend(2, tier), weight, x, n_tokens), expected.value,
-                    expected.magnitude,
-                    1e-4);  // chains of 336 or, in the scalar tier, 672 additions
+TEST_CASE("panels: codes are the same in all tiers and near the weights") {
+    for (const auto& [dtype, format] : kQuantized) {
+        CAPTURE(dtype_info(dtype).name);
+        const QuantTraits traits = quant_traits(format);
+        const int64_t n = 3 * smallest_row(dtype);
+        for (const float scale : {0.1f, 1e-30f, 0.0f}) {
+            const TestTensor weight = random_tensor(dtype, {n, 70, 1, 1}, 5, scale);
+            const Panel panel = expand(kScalarOps, weight, 0);
+            for (const CpuTier tier : tiers_here()) {
+                CAPTURE(name_of(tier));
+                const Panel other = expand(tier_ops(tier), weight, 0);
+                CHECK(other.codes == panel.codes);
+                CHECK(other.scales == panel.scales);
+            }
+            const std::vector<float> decoded = weight.decoded(), rounded = panel_weights(weight);
+            double worst = 0.0;  // in steps
+            for (size_t i = 0; i < rounded.size(); ++i) {
+                const auto row = i / static_cast<size_t>(n), column = i % static_cast<size_t>(n);
+                if (row >= kPanelRows) break;
+                const float step =
+                    panel.scales[column / static_cast<size_t>(traits.group) * kPanelRows + row];
+                const double error = std::fabs(static_cast<double>(rounded[i] - decoded[i]));
+                worst = std::max(worst, error / (static_cast<double>(step) + 1e-38));
+            }
+            // Half a step, and the 8 fractional bits of the factors: up to 127 / 512 more.
+            CHECK(worst <= (traits.exact() ? 0.0 : 0.75));
+        }
+    }
 }
 
 TEST_CASE("matmul: integer dot products are exact and equal in all tiers, extremes included") {
     // Scales of 1 and activations whose largest is 127: the result is the integer sum, below 2^24.
-    constexpr int64_t kIn = 480, kTokens = 5;
+    constexpr int64_t kIn = 480, kTokens = 20;
     std::mt19937 engine(5);
-    for (const DType dtype : {DType::q8_0, DType::q4_0}) {
+    for (const DType dtype : {DType::q8_0, DType::q4_0, DType::q5_0, DType::iq4_nl}) {
         const DTypeInfo& info = dtype_info(dtype);
         std::vector<std::byte> bytes(static_cast<size_t>(3 * kIn / 32 * info.block_bytes));
         for (size_t i = 0; i < bytes.size(); ++i) {
@@ -173,20 +295,40 @@ TEST_CASE("matmul: integer dot products are exact and equal in all tiers, extrem
             CAPTURE(name_of(tier));
             const auto backend = make_cpu_backend(1, tier);
             check_close(run_matmul(*backend, weight, x, kTokens), expected, 0.0);
+            const std::vector<float> first(x.begin(), x.begin() + 2 * kIn);
+            check_close(run_matmul(*backend, weight, first, 2),
+                        {expected.begin(), expected.begin() + 6}, 0.0);
         }
     }
 }
 
 TEST_CASE("matmul: int8 codes of activations are the same in all tiers") {
-    std::vector<float> x = random_values(96 * 50, 6);
-    std::fill_n(x.begin() + 32, 32, 0.0f);
-    std::fill_n(x.begin() + 64, 32, 1e-42f);
-    std::vector<ActivationPair> expected(75), actual(75);
-    kScalarOps.quantize(x.data(), std::ssize(x), 128, expected.data());
-    for (const CpuTier tier : tiers_here()) {
-        CAPTURE(name_of(tier));
-        tier_ops(tier).quantize(x.data(), std::ssize(x), 128, actual.data());
-        CHECK(std::memcmp(expected.data(), actual.data(), sizeof(ActivationPair) * 75) == 0);
+    std::vector<float> x = random_values(256 * 20, 6);
+    std::fill_n(x.begin() + 256, 256, 0.0f);
+    std::fill_n(x.begin() + 512, 256, 1e-42f);
+    for (const int64_t group : {32, 64, 256}) {
+        struct Result {
+            std::vector<int8_t> codes = std::vector<int8_t>(256 * 20);
+            std::vector<float> scale = std::vector<float>(256 * 20);
+            std::vector<int32_t> sums = std::vector<int32_t>(16 * 20);
+        } expected;
+        const auto quantize = [&](const TierOps& ops, Result& result) {
+            ops.quantize({.x = x.data(),
+                          .n = std::ssize(x),
+                          .group = group,
+                          .codes = result.codes.data(),
+                          .scale = result.scale.data(),
+                          .sums = result.sums.data()});
+        };
+        quantize(kScalarOps, expected);
+        for (const CpuTier tier : tiers_here()) {
+            CAPTURE(name_of(tier));
+            Result actual;
+            quantize(tier_ops(tier), actual);
+            CHECK(actual.codes == expected.codes);
+            CHECK(actual.scale == expected.scale);
+            CHECK(actual.sums == expected.sums);
+        }
     }
 }
 
@@ -226,6 +368,19 @@ TEST_CASE("matmul: NaN and infinity in F16 weights and in activations come throu
         bad[5] = std::nanf("");
         CHECK(std::isnan(run_matmul(*backend, weight, bad, 1, Epilogue::relu2)[1]));
     }
+}
+
+TEST_CASE("matmul: a NaN or an infinity among int8 activations comes through") {
+    for (const DType dtype : {DType::q8_0, DType::q4_k})
+        for (const CpuTier tier : tiers_here())
+            for (const int64_t n_tokens : {2, 17}) {
+                const TestTensor weight = random_tensor(dtype, {512, 3, 1, 1}, 1);
+                std::vector<float> x = random_values(512 * n_tokens, 2);
+                x[5] = std::nanf("");
+                x[512 + 300] = HUGE_VALF;
+                const auto y = run_matmul(*make_cpu_backend(1, tier), weight, x, n_tokens);
+                for (size_t i = 0; i < y.size(); ++i) CHECK(std::isfinite(y[i]) == (i >= 6));
+            }
 }
 
 TEST_CASE("matmul: the factor of an NVFP4 tensor is applied before the epilogue") {

@@ -1,0 +1,142 @@
+// Strips of 16 rows times up to 8 tokens for AVX-512: codes go from the transpose straight into
+// vpdpbusd. A lane is a row, so nothing is summed across lanes, and a further token costs only its
+// dot products.
+
+// A sink for StripReader. All indices are constants once the format's code is inlined, so that the
+// arrays are registers.
+template <QuantFormat kFormat, int kTokens>
+struct DotSink {
+    static constexpr QuantTraits kTraits = quant_traits(kFormat);
+    static constexpr bool kFetchesAhead = true;
+
+    // Of the block's first column, sub-block and group.
+    const int8_t* codes;
+    const int32_t* start;
+    const float* sum;
+    const float* x_scale;
+    float* scale;  // memory for those of a block: [sub-blocks][16]
+    float* negative_min;
+    __m512i products[2][kTokens];
+    __m512 group_sums[kTokens];
+    __m512 sums[kTokens];
+
+    NEMO_INLINE_MEMBER void put_scale(int sub, __m512 values) {
+        _mm512_store_ps(scale + 16 * sub, values);
+    }
+    NEMO_INLINE_MEMBER void put_min(int sub, __m512 values) {
+        _mm512_store_ps(negative_min + 16 * sub, values);
+    }
+    template <int kSlot>
+    NEMO_INLINE_MEMBER void begin(int sub) {
+#pragma GCC unroll 8
+        for (int t = 0; t < kTokens; ++t)
+            products[kSlot][t] = kTraits.offset != 0 ? _mm512_set1_epi32(start[sub * kTokens + t])
+                                                     : _mm512_setzero_si512();
+    }
+    template <int kSlot>
+    NEMO_INLINE_MEMBER void put(int vector, __m512i values) {
+#pragma GCC unroll 8
+        for (int t = 0; t < kTokens; ++t)
+            products[kSlot][t] = _mm512_dpbusd_epi32(
+                products[kSlot][t], values,
+                _mm512_set1_epi32(load_dword(codes + 4 * (vector * kTokens + t))));
+    }
+    template <int kSlot>
+    NEMO_INLINE_MEMBER void end(int sub) {
+        const __m512 s = _mm512_load_ps(scale + 16 * sub);
+#pragma GCC unroll 8
+        for (int t = 0; t < kTokens; ++t) {
+            const __m512 product = _mm512_cvtepi32_ps(products[kSlot][t]);
+            const int at = sub * kTokens + t;
+            if constexpr (kTraits.exact()) {
+                const __m512 both = _mm512_mul_ps(s, _mm512_set1_ps(x_scale[at]));
+                sums[t] = _mm512_fmadd_ps(product, both, sums[t]);
+            } else {
+                group_sums[t] = _mm512_fmadd_ps(product, s, group_sums[t]);
+                if constexpr (kTraits.has_min)
+                    group_sums[t] =
+                        _mm512_fmadd_ps(_mm512_set1_ps(sum[at]),
+                                        _mm512_load_ps(negative_min + 16 * sub), group_sums[t]);
+            }
+        }
+    }
+    NEMO_INLINE_MEMBER void begin_block() {
+#pragma GCC unroll 8
+        for (int t = 0; t < kTokens; ++t) group_sums[t] = _mm512_setzero_ps();
+    }
+    NEMO_INLINE_MEMBER void end_block() {
+        static_assert(kTraits.group == kTraits.block_columns);
+        if constexpr (!kTraits.exact()) {
+#pragma GCC unroll 8
+            for (int t = 0; t < kTokens; ++t)
+                sums[t] = _mm512_fmadd_ps(_mm512_set1_ps(x_scale[t]), group_sums[t], sums[t]);
+        }
+        constexpr int kSubs = kTraits.block_columns / kTraits.sub_columns;
+        codes += kTraits.block_columns * kTokens;
+        start += kSubs * kTokens;
+        sum += kSubs * kTokens;
+        x_scale += kTokens;
+    }
+};
+
+// out [kTokens][16] = rows at first + i * stride.
+template <QuantFormat kFormat, int kTokens>
+NEMO_INLINE void dot_strip(const StripJob& job, const unsigned char* first, int64_t stride,
+                           const unsigned char* ahead, float* out) {
+    constexpr QuantTraits kTraits = quant_traits(kFormat);
+    alignas(64) float scale[256], negative_min[256];
+    const ActivationBatch& x = *job.x;
+    StripReader<EvenRows, DotSink<kFormat, kTokens>> in;
+    in.rows = {first, stride};
+    in.ahead = ahead;
+    in.sink.codes = x.codes;
+    in.sink.start = x.start;
+    in.sink.sum = x.sum;
+    in.sink.x_scale = x.scale;
+    in.sink.scale = scale;
+    in.sink.negative_min = negative_min;
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; ++t) in.sink.sums[t] = _mm512_setzero_ps();
+    const int64_t n_blocks = job.n / kTraits.block_columns;
+    for (int64_t b = 0; b < n_blocks; ++b) {
+        in.sink.begin_block();
+        StripFormat<kFormat>::block(in, b * kTraits.block_bytes, 0);
+        in.sink.end_block();
+    }
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; ++t) _mm512_store_ps(out + kStripRows * t, in.sink.sums[t]);
+}
+
+template <QuantFormat kFormat, int kTokens>
+void dot_strips_of(const StripJob& job) {
+    alignas(64) float out[kTokens * kStripRows];
+    for (int64_t r = 0; r < job.n_rows;) {
+        // The last strip begins early enough to be whole. Fewer than 16 rows go one by one.
+        const bool single = job.n_rows < kStripRows;
+        if (!single && r + kStripRows > job.n_rows) r = job.n_rows - kStripRows;
+        const unsigned char* first = job.rows + r * job.row_bytes;
+        const int64_t n_rows = single ? 1 : kStripRows;
+        const bool more = r + kStripRows < job.n_rows + job.n_rows_ahead;
+        // Past the last row to come, this strip again: a fetch that costs nothing.
+        dot_strip<kFormat, kTokens>(job, first, single ? 0 : job.row_bytes,
+                                    more ? first + kStripRows * job.row_bytes : first, out);
+        for (int64_t t = 0; t < job.x->n_tokens; ++t)
+            for (int64_t i = 0; i < n_rows; ++i)
+                job.tile[t * job.tile_stride + r + i] = out[t * kStripRows + i];
+        r += n_rows;
+    }
+}
+
+template <QuantFormat kFormat>
+void dot_strips(const StripJob& job) {
+    switch (job.x->width) {
+        case 1:
+            return dot_strips_of<kFormat, 1>(job);
+        case 2:
+            return dot_strips_of<kFormat, 2>(job);
+        case 4:
+            return dot_strips_of<kFormat, 4>(job);
+        default:
+            return dot_strips_of<kFormat, 8>(job);
+    }
+}

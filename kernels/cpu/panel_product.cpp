@@ -1,0 +1,172 @@
+#include "kernels/cpu/panel_product.h"
+
+#include "kernels/cpu/matmul.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace nemo {
+
+namespace {
+
+// Tokens that meet a panel before it is expanded again; their sums take 128 KB.
+constexpr int64_t kMostTokens = 86 * kTileWidth;
+// Panels that take turns at the same columns: those columns' activations (256 KB) then come from
+// the second-level cache for all but the first of them. Fewer if threads would run out of work.
+constexpr int64_t kMostPanels = 4;
+constexpr int64_t kPiecesPerThread = 4;
+
+// Fetches the next columns of 64 rows bit by bit while the current ones are multiplied: hardware
+// does not follow 64 streams.
+class RowPrefetcher {
+public:
+    RowPrefetcher(const unsigned char* rows, int64_t row_bytes, int64_t n_rows, int64_t piece_bytes)
+        : at_(rows), row_bytes_(row_bytes), lines_per_row_(piece_bytes / 64 + 1) {
+        n_lines_ = lines_per_row_ * n_rows;
+    }
+    // Up to `part` of `whole` lines.
+    void advance(int64_t part, int64_t whole) {
+        for (const int64_t until = n_lines_ * part / whole; n_issued_ < until; ++n_issued_) {
+            __builtin_prefetch(at_ + 64 * line_, 0, 2);
+            if (++line_ == lines_per_row_) {
+                line_ = 0;
+                at_ += row_bytes_;
+            }
+        }
+    }
+
+private:
+    const unsigned char* at_;
+    int64_t row_bytes_, lines_per_row_, n_lines_ = 0, n_issued_ = 0, line_ = 0;
+};
+
+}  // namespace
+
+int8_t* PanelProduct::Packed::tile_codes(int64_t k, int64_t tile) const {
+    return codes + (k * n_tiles + tile * std::min<int64_t>(kSliceColumns, n - k)) * kTileWidth;
+}
+
+TileGroup* PanelProduct::Packed::tile_groups(int64_t k, int64_t tile) const {
+    return groups + k / group * n_tiles + tile * (std::min<int64_t>(kSliceColumns, n - k) / group);
+}
+
+void PanelProduct::pack_token(const TierOps& ops, const QuantTraits& traits, const float* x,
+                              int64_t token, ThreadScratch& scratch) {
+    const int64_t n = packed_.n, group = packed_.group;
+    int8_t* codes = scratch.codes.get(n);
+    float* scales = scratch.scales.get(n / group);
+    int32_t* sums = scratch.code_sums.get(n / 16);
+    ops.quantize({.x = x, .n = n, .group = group, .codes = codes, .scale = scales, .sums = sums});
+
+    const int32_t offset = traits.exact() ? traits.offset : 128;
+    const int64_t tile = token / kTileWidth, lane = token % kTileWidth;
+    for (int64_t k = 0; k < n; k += kSliceColumns) {
+        const int64_t n_columns = std::min<int64_t>(kSliceColumns, n - k);
+        int8_t* target = packed_.tile_codes(k, tile) + 4 * lane;
+        for (int64_t i = 0; i < n_columns; i += 4)
+            std::memcpy(target + i * kTileWidth, codes + k + i, 4);
+        TileGroup* target_group = packed_.tile_groups(k, tile);
+        for (int64_t c = k; c < k + n_columns; c += group, ++target_group) {
+            int32_t sum = 0;
+            for (int64_t i = c; i < c + group; i += 16) sum += sums[i / 16];
+            target_group->scale[lane] = scales[c / group];
+            target_group->start[lane] = -offset * sum;
+        }
+    }
+}
+
+void PanelProduct::pack(const TierOps& ops, ThreadPool& pool, const QuantTraits& traits,
+                        const float* x, int64_t n_tokens, int64_t n) {
+    const int64_t n_tiles = (n_tokens + kTileWidth - 1) / kTileWidth;
+    packed_ = {.codes = codes_.get(n_tiles * kTileWidth * n),
+               .groups = groups_.get(n_tiles * (n / traits.group)),
+               .n_tiles = n_tiles,
+               .n = n,
+               .group = traits.group};
+    pool.parallel_for(
+        n_tiles * kTileWidth, kTileWidth, [&](int64_t begin, int64_t end, int thread) {
+            // The last tile's missing tokens repeat the last one; their results are not used.
+            for (int64_t t = begin; t < end; ++t) {
+                ThreadScratch& scratch = threads_[static_cast<size_t>(thread)];
+                pack_token(ops, traits, x + std::min(t, n_tokens - 1) * n, t, scratch);
+            }
+        });
+}
+
+void PanelProduct::multiply_panels(const TierOps& ops, QuantFormat format, const TensorView& view,
+                                   int64_t first_row, int64_t n_panels, float* sums,
+                                   ThreadScratch& scratch) const {
+    const QuantTraits traits = quant_traits(format);
+    const int64_t n = packed_.n, n_tiles = packed_.n_tiles, row_bytes = view.row_bytes();
+    const auto* rows = reinterpret_cast<const unsigned char*>(view.row(first_row));
+    const auto bytes_of = [&](int64_t columns) {
+        return columns / traits.block_columns * traits.block_bytes;
+    };
+    const auto n_rows_of = [&](int64_t p) {
+        return std::min<int64_t>(kPanelRows, view.n_rows() - first_row - p * kPanelRows);
+    };
+    unsigned char* panel = scratch.panel.get(kPanelRows * kSliceColumns);
+    float* scales = scratch.panel_scales.get(kPanelRows * kSliceColumns / traits.group);
+    std::fill_n(sums, n_panels * n_tiles * kTileWidth * kPanelRows, 0.0f);
+    for (int64_t k = 0; k < n; k += kSliceColumns) {
+        const int64_t n_columns = std::min<int64_t>(kSliceColumns, n - k);
+        for (int64_t p = 0; p < n_panels; ++p) {
+            ops.expand_panel[static_cast<int>(format)]({.rows = rows + p * kPanelRows * row_bytes,
+                                                        .row_bytes = row_bytes,
+                                                        .n_rows = n_rows_of(p),
+                                                        .first_column = k,
+                                                        .n_columns = n_columns,
+                                                        .panel = panel,
+                                                        .scales = scales});
+            const bool wraps = p + 1 == n_panels;
+            const int64_t next_p = wraps ? 0 : p + 1, next_k = wraps ? k + n_columns : k;
+            RowPrefetcher prefetcher(rows + next_p * kPanelRows * row_bytes + bytes_of(next_k),
+                                     row_bytes, next_k < n ? n_rows_of(next_p) : 0,
+                                     bytes_of(std::min<int64_t>(kSliceColumns, n - next_k)));
+            for (int64_t tile = 0; tile < n_tiles; ++tile) {
+                prefetcher.advance(tile + 1, n_tiles);
+                ops.multiply_tile({.panel = panel,
+                                   .scales = scales,
+                                   .x = packed_.tile_codes(k, tile),
+                                   .groups = packed_.tile_groups(k, tile),
+                                   .n_groups = n_columns / traits.group,
+                                   .group_columns = traits.group,
+                                   .c = sums + (p * n_tiles + tile) * kTileWidth * kPanelRows});
+            }
+        }
+    }
+}
+
+void PanelProduct::run(const TierOps& ops, ThreadPool& pool, QuantFormat format,
+                       const Weight& weight, const float* x, int64_t n_tokens, const float* bias,
+                       Epilogue epilogue, float* y) {
+    const int64_t n = weight.n_in(), n_out = weight.n_out();
+    const int64_t n_panels = (n_out + kPanelRows - 1) / kPanelRows;
+    const int64_t most =
+        std::clamp<int64_t>(n_panels / (kPiecesPerThread * pool.n_threads()), 1, kMostPanels);
+    for (int64_t t = 0; t < n_tokens; t += kMostTokens) {
+        const int64_t n_block = std::min(kMostTokens, n_tokens - t);
+        pack(ops, pool, quant_traits(format), x + t * n, n_block, n);
+        const int64_t panel_sums = packed_.n_tiles * kTileWidth * kPanelRows;
+        pool.parallel_for(n_panels, most, [&](int64_t begin, int64_t end, int thread) {
+            ThreadScratch& scratch = threads_[static_cast<size_t>(thread)];
+            float* sums = scratch.sums.get(most * panel_sums);
+            multiply_panels(ops, format, weight.view, begin * kPanelRows, end - begin, sums,
+                            scratch);
+            for (int64_t p = begin; p < end; ++p) {
+                const int64_t row = p * kPanelRows;
+                ops.store_tile({.tile = sums + (p - begin) * panel_sums,
+                                .tile_stride = kPanelRows,
+                                .n_rows = std::min<int64_t>(kPanelRows, n_out - row),
+                                .n_tokens = n_block,
+                                .factor = matrix_scale(weight, row),
+                                .bias = bias != nullptr ? bias + row : nullptr,
+                                .kind = store_kind(epilogue),
+                                .y = y + t * n_out + row,
+                                .y_stride = n_out});
+            }
+        });
+    }
+}
+
+}  // namespace nemo

@@ -1,0 +1,63 @@
+// Products of block-format weights with many tokens, as int8 x int8.
+//
+// 64 rows of weights are expanded to an int8 panel, 512 columns at a time, which then meets all
+// tokens in register tiles of 6 while it is in the first-level cache: the mapped file is read and
+// decoded once per call, and no repacked copy of it exists. Activations are quantized and packed
+// once per call in the order in which tiles read them.
+#pragma once
+
+#include "core/thread_pool.h"
+#include "kernels/backend.h"
+#include "kernels/cpu/scratch.h"
+#include "kernels/cpu/tier.h"
+
+#include <cstdint>
+#include <vector>
+
+namespace nemo {
+
+class PanelProduct {
+public:
+    explicit PanelProduct(int n_threads) : threads_(static_cast<size_t>(n_threads)) {}
+
+    // y [n_tokens, n_out] = W x (+ bias, or null), then the epilogue; as Backend::matmul.
+    void run(const TierOps& ops, ThreadPool& pool, QuantFormat format, const Weight& weight,
+             const float* x, int64_t n_tokens, const float* bias, Epilogue epilogue, float* y);
+
+private:
+    struct ThreadScratch {
+        Scratch<unsigned char> panel;
+        Scratch<float> panel_scales;
+        Scratch<float> sums;  // [panels][tokens][64]
+        Scratch<int8_t> codes;
+        Scratch<float> scales;
+        Scratch<int32_t> code_sums;
+    };
+    // Packed activations of a block of tokens: slices of 512 columns, in them tiles of 6 tokens, in
+    // them [columns/4][6][4] codes.
+    struct Packed {
+        int8_t* codes;
+        TileGroup* groups;
+        int64_t n_tiles;
+        int64_t n;      // columns
+        int64_t group;  // columns per scale
+        int8_t* tile_codes(int64_t k, int64_t tile) const;
+        TileGroup* tile_groups(int64_t k, int64_t tile) const;
+    };
+    void pack(const TierOps& ops, ThreadPool& pool, const QuantTraits& traits, const float* x,
+              int64_t n_tokens, int64_t n);
+    void pack_token(const TierOps& ops, const QuantTraits& traits, const float* x, int64_t token,
+                    ThreadScratch& scratch);
+    // sums [n_panels][tokens][64] = rows [first_row, first_row + 64 * n_panels) times all packed
+    // tokens.
+    void multiply_panels(const TierOps& ops, QuantFormat format, const TensorView& view,
+                         int64_t first_row, int64_t n_panels, float* sums,
+                         ThreadScratch& scratch) const;
+
+    Packed packed_ = {};
+    Scratch<int8_t> codes_;
+    Scratch<TileGroup> groups_;
+    std::vector<ThreadScratch> threads_;
+};
+
+}  // namespace nemo

@@ -1,0 +1,227 @@
+// The formats with blocks of 256 for strip_avx512.inl: sub-block scales are small integers under an
+// fp16 scale.
+
+// d and d_min of a header's first dword, then eight 6-bit scales and eight 6-bit minimums in the
+// next three.
+template <class Reader>
+NEMO_INLINE void put_six_bit_scales(Reader& in, const __m512i* head) {
+    const __m512 d = half_to_float(head[0]);
+    const __m512 d_min = half_to_float(_mm512_srli_epi32(head[0], 16));
+    const auto high = [](__m512i low4, __m512i top2) __attribute__((always_inline)) {
+        return merge(low_nibbles(low4), _mm512_srli_epi32(top2, 2), bytes_of(0x30));
+    };
+    const __m512i six = bytes_of(63);
+    const __m512i scales[2] = {_mm512_and_si512(head[1], six), high(head[3], head[1])};
+    const __m512i mins[2] = {_mm512_and_si512(head[2], six),
+                             high(_mm512_srli_epi32(head[3], 4), head[2])};
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; ++j) {
+        in.sink.put_scale(j, _mm512_mul_ps(d, unsigned_byte(scales[j / 4], j % 4)));
+        in.sink.put_min(j, negative(_mm512_mul_ps(d_min, unsigned_byte(mins[j / 4], j % 4))));
+    }
+}
+
+template <>
+struct StripFormat<QuantFormat::q4_k> {
+    template <class Reader>
+    static NEMO_INLINE_MEMBER void block(Reader& in, int64_t p, int) {
+        __m512i head[4];
+        in.load16(p, head);
+        put_six_bit_scales(in, head);
+#pragma GCC unroll 4
+        for (int pair = 0; pair < 4; ++pair) {
+            in.sink.template begin<0>(2 * pair);
+            in.sink.template begin<1>(2 * pair + 1);
+#pragma GCC unroll 2
+            for (int odd = 0; odd < 2; ++odd) {
+                __m512i q[4];
+                in.load16(p + 16 + 32 * pair + 16 * odd, q);
+                const int vector = 16 * pair + 4 * odd;
+#pragma GCC unroll 4
+                for (int i = 0; i < 4; ++i) {
+                    in.sink.template put<0>(vector + i, low_nibbles(q[i]));
+                    in.sink.template put<1>(vector + 8 + i, high_nibbles(q[i]));
+                }
+            }
+            in.sink.template end<0>(2 * pair);
+            in.sink.template end<1>(2 * pair + 1);
+        }
+    }
+};
+
+template <>
+struct StripFormat<QuantFormat::q5_k> {
+    template <class Reader>
+    static NEMO_INLINE_MEMBER void block(Reader& in, int64_t p, int) {
+        __m512i head[4], high[8];
+        in.load16(p, head);
+        put_six_bit_scales(in, head);
+        in.load16(p + 16, high);
+        in.load16(p + 32, high + 4);
+#pragma GCC unroll 4
+        for (int pair = 0; pair < 4; ++pair) {
+            in.sink.template begin<0>(2 * pair);
+            in.sink.template begin<1>(2 * pair + 1);
+#pragma GCC unroll 2
+            for (int odd = 0; odd < 2; ++odd) {
+                __m512i q[4];
+                in.load16(p + 48 + 32 * pair + 16 * odd, q);
+                const int vector = 16 * pair + 4 * odd;
+#pragma GCC unroll 4
+                for (int i = 0; i < 4; ++i) {
+                    // Bit 2 * pair is the fifth one of the low nibbles, the next that of the high
+                    // ones.
+                    in.sink.template put<0>(
+                        vector + i,
+                        merge(low_nibbles(q[i]), shift_right(high[4 * odd + i], 2 * pair - 4),
+                              bytes_of(16)));
+                    in.sink.template put<1>(
+                        vector + 8 + i,
+                        merge(high_nibbles(q[i]), shift_right(high[4 * odd + i], 2 * pair - 3),
+                              bytes_of(16)));
+                }
+            }
+            in.sink.template end<0>(2 * pair);
+            in.sink.template end<1>(2 * pair + 1);
+        }
+    }
+};
+
+template <>
+struct StripFormat<QuantFormat::q6_k> {
+    template <class Reader>
+    static NEMO_INLINE_MEMBER void block(Reader& in, int64_t p, int) {
+        __m512i tail[4], scales[4];
+        in.load16(p + 194, tail);
+        in.load16(p + 192, scales);
+        const __m512 d = half_to_float(_mm512_srli_epi32(tail[3], 16));
+#pragma GCC unroll 16
+        for (int j = 0; j < 16; ++j)
+            in.sink.put_scale(j, _mm512_mul_ps(d, signed_byte(scales[j / 4], j % 4)));
+        for (int half = 0; half < 2; ++half)
+#pragma GCC unroll 2
+            for (int odd = 0; odd < 2; ++odd) {
+                __m512i high[4];
+                in.load16(p + 128 + 32 * half + 16 * odd, high);
+#pragma GCC unroll 2
+                for (int quarter = 0; quarter < 2; ++quarter) {
+                    __m512i q[4];
+                    in.load16(p + 64 * half + 32 * quarter + 16 * odd, q);
+                    const int sub = 8 * half + 2 * quarter + odd;
+                    in.sink.template begin<0>(sub);
+                    in.sink.template begin<1>(sub + 4);
+#pragma GCC unroll 4
+                    for (int i = 0; i < 4; ++i) {
+                        const __m512i low = shift_right(high[i], 2 * quarter - 4);
+                        const __m512i top = shift_right(high[i], 2 * quarter);
+                        in.sink.template put<0>(4 * sub + i,
+                                                merge(low_nibbles(q[i]), low, bytes_of(0x30)));
+                        in.sink.template put<1>(4 * sub + 16 + i,
+                                                merge(high_nibbles(q[i]), top, bytes_of(0x30)));
+                    }
+                    in.sink.template end<0>(sub);
+                    in.sink.template end<1>(sub + 4);
+                }
+            }
+    }
+};
+
+// Two-bit codes of Q2_K and Q3_K: 32 columns in each bit pair of 32 bytes.
+template <class Reader, class Resolve>
+NEMO_INLINE void put_bit_pairs(Reader& in, int64_t offset, Resolve resolve) {
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half)
+#pragma GCC unroll 2
+        for (int odd = 0; odd < 2; ++odd) {
+            __m512i q[4];
+            in.load16(offset + 32 * half + 16 * odd, q);
+#pragma GCC unroll 4
+            for (int pair = 0; pair < 4; ++pair) {
+                const int sub = 8 * half + 2 * pair + odd;
+                in.sink.template begin<0>(sub);
+#pragma GCC unroll 4
+                for (int i = 0; i < 4; ++i) {
+                    const __m512i codes =
+                        _mm512_and_si512(shift_right(q[i], 2 * pair), bytes_of(3));
+                    in.sink.template put<0>(4 * sub + i,
+                                            resolve(codes, 4 * half + pair, 4 * odd + i));
+                }
+                in.sink.template end<0>(sub);
+            }
+        }
+}
+
+template <>
+struct StripFormat<QuantFormat::q2_k> {
+    template <class Reader>
+    static NEMO_INLINE_MEMBER void block(Reader& in, int64_t p, int) {
+        __m512i scales[4], tail[4];
+        in.load16(p, scales);
+        in.load16(p + 68, tail);
+        const __m512 d = half_to_float(tail[3]);
+        const __m512 d_min = half_to_float(_mm512_srli_epi32(tail[3], 16));
+#pragma GCC unroll 16
+        for (int j = 0; j < 16; ++j) {
+            in.sink.put_scale(j,
+                              _mm512_mul_ps(d, unsigned_byte(low_nibbles(scales[j / 4]), j % 4)));
+            in.sink.put_min(j, negative(_mm512_mul_ps(
+                                   d_min, unsigned_byte(high_nibbles(scales[j / 4]), j % 4))));
+        }
+        put_bit_pairs(
+            in, p + 16,
+            [](__m512i codes, int, int) __attribute__((always_inline)) { return codes; });
+    }
+};
+
+template <>
+struct StripFormat<QuantFormat::q3_k> {
+    template <class Reader>
+    static NEMO_INLINE_MEMBER void block(Reader& in, int64_t p, int) {
+        __m512i tail[4], high[8], packed[3];
+        in.load16(p + 94, tail);  // two bytes of codes, 12 of scales, d
+        for (int i = 0; i < 3; ++i)
+            packed[i] =
+                _mm512_or_si512(_mm512_srli_epi32(tail[i], 16), _mm512_slli_epi32(tail[i + 1], 16));
+        const __m512 d = half_to_float(_mm512_srli_epi32(tail[3], 16));
+        const __m512 center = _mm512_set1_ps(32.0f);
+#pragma GCC unroll 16
+        for (int j = 0; j < 16; ++j) {
+            const __m512i low = shift_right(packed[j / 4 % 2], j < 8 ? 0 : 4);
+            const __m512i top = shift_right(packed[2], 2 * (j / 4) - 4);
+            const __m512i scale = merge(low_nibbles(low), top, bytes_of(0x30));
+            in.sink.put_scale(j,
+                              _mm512_mul_ps(d, _mm512_sub_ps(unsigned_byte(scale, j % 4), center)));
+        }
+        in.load16(p, high);
+        in.load16(p + 16, high + 4);
+        put_bit_pairs(
+            in, p + 32, [&](__m512i codes, int bit, int i) __attribute__((always_inline)) {
+                // The mask's bit adds 4.
+                return merge(codes, shift_right(high[i], bit - 2), bytes_of(4));
+            });
+    }
+};
+
+template <>
+struct StripFormat<QuantFormat::iq4_xs> {
+    template <class Reader>
+    static NEMO_INLINE_MEMBER void block(Reader& in, int64_t p, int) {
+        __m512i head[4];
+        in.load16(p, head);
+        const __m512 d = half_to_float(head[0]);
+        const __m512i high = _mm512_srli_epi32(head[0], 16);
+        const __m512 center = _mm512_set1_ps(32.0f);
+#pragma GCC unroll 8
+        for (int j = 0; j < 8; ++j) {
+            const __m512i low =
+                _mm512_and_si512(shift_right(head[1], 4 * j), _mm512_set1_epi32(15));
+            const __m512i scale = merge(low, shift_right(high, 2 * j - 4), _mm512_set1_epi32(0x30));
+            in.sink.put_scale(j,
+                              _mm512_mul_ps(d, _mm512_sub_ps(_mm512_cvtepi32_ps(scale), center)));
+            put_nibbles(
+                in, p + 8 + 16 * j, 8 * j, [](__m512i codes, int) __attribute__((always_inline)) {
+                    return _mm512_shuffle_epi8(iq4_table(), codes);
+                });
+        }
+    }
+};
