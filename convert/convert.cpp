@@ -1,14 +1,19 @@
 #include "convert/convert.h"
 
+#include "core/background_tasks.h"
+#include "core/crc32c.h"
 #include "core/error.h"
 #include "core/gguf_writer.h"
 #include "core/model_file.h"
 #include "core/thread_pool.h"
+#include "core/version.h"
 #include "quant/codec.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <vector>
 
 namespace nemo {
@@ -16,6 +21,7 @@ namespace nemo {
 namespace {
 
 constexpr int64_t kSlabBytes = int64_t{8} << 20;  // encoded
+constexpr size_t kSlabs = 3;                      // one is being encoded, the others written
 constexpr int64_t kGrainElements = int64_t{1} << 16;
 
 // The largest magnitude that a type holds, of either sign. The block formats' limit is that of
@@ -62,18 +68,19 @@ public:
     explicit SlabEncoder(int n_threads)
         : pool_(n_threads), values_(static_cast<size_t>(pool_.n_threads())) {}
 
-    // The encoded rows [first, first + n) of a tensor; valid until the next call.
+    // The encoded rows [first, first + n) of a tensor; valid for the next kSlabs - 1 calls.
     std::span<const std::byte> encode(const PlannedTensor& tensor, int64_t row_bytes, int64_t first,
                                       int64_t n) {
-        encoded_.resize(static_cast<size_t>(n * row_bytes));
+        std::vector<std::byte>& encoded = slabs_[n_encoded_++ % kSlabs];
+        encoded.resize(static_cast<size_t>(n * row_bytes));
         const int64_t row_length = tensor.spec.dims[0];
         const int64_t grain = std::max<int64_t>(1, kGrainElements / row_length);
         if (tensor.source->encoded_type() == tensor.dtype) {
             pool_.parallel_for(n, grain, [&](int64_t begin, int64_t end, int) {
                 tensor.source->read_encoded(first + begin, end - begin,
-                                            encoded_.data() + begin * row_bytes);
+                                            encoded.data() + begin * row_bytes);
             });
-            return encoded_;
+            return encoded;
         }
         pool_.parallel_for(n, grain, [&](int64_t begin, int64_t end, int thread) {
             std::vector<float>& values = values_[static_cast<size_t>(thread)];
@@ -81,7 +88,7 @@ public:
             values.resize(static_cast<size_t>(n_values));
             tensor.source->read((first + begin) * row_length, n_values, values.data());
             check_range(tensor, values);
-            std::byte* target = encoded_.data() + begin * row_bytes;
+            std::byte* target = encoded.data() + begin * row_bytes;
             if (tensor.importance == nullptr) {
                 // Rows are whole blocks, so several rows encode like one long row.
                 encode_row(tensor.dtype, values.data(), target, n_values);
@@ -91,7 +98,7 @@ public:
                 encode_row(tensor.dtype, values.data() + row * row_length, target + row * row_bytes,
                            row_length, tensor.importance_of_row(first + begin + row));
         });
-        return encoded_;
+        return encoded;
     }
 
 private:
@@ -106,7 +113,8 @@ private:
 
     ThreadPool pool_;
     std::vector<std::vector<float>> values_;  // one per thread
-    std::vector<std::byte> encoded_;
+    std::array<std::vector<std::byte>, kSlabs> slabs_;
+    size_t n_encoded_ = 0;
 };
 
 void check_file(const ConversionPlan& plan, const std::filesystem::path& target, bool force) {
@@ -122,20 +130,88 @@ void check_file(const ConversionPlan& plan, const std::filesystem::path& target,
         fail(ErrorCode::runtime, "{}: exists already; --force replaces it", target.string());
 }
 
-void write_tensor(const PlannedTensor& tensor, SlabEncoder& encoder, GgufWriter& writer,
-                  ConvertProgress& progress, const ProgressCallback& on_progress) {
-    const GgufTensorInfo info = tensor.info();
-    const int64_t n_rows = info.dims[1] * info.dims[2] * info.dims[3];
-    const int64_t row_bytes = static_cast<int64_t>(info.n_bytes()) / n_rows;
-    const int64_t n_slab_rows = std::max<int64_t>(1, kSlabBytes / row_bytes);
-    for (int64_t row = 0; row < n_rows; row += n_slab_rows) {
-        on_progress(progress);
-        const int64_t n = std::min(n_slab_rows, n_rows - row);
-        const std::span<const std::byte> bytes = encoder.encode(tensor, row_bytes, row, n);
-        writer.write(bytes);
-        progress.n_done_bytes += bytes.size();
+// Of everything outside the plan that decides the encoded bytes.
+uint64_t input_identity(const ConversionPlan& plan) {
+    std::string text = kVersion;
+    std::vector<std::filesystem::path> paths = plan.input_files;
+    std::ranges::sort(paths);
+    for (const std::filesystem::path& path : paths) {
+        // The others decide only what stands in the header; our temporary file may be among them.
+        if (path.extension() != ".safetensors" && path.extension() != ".gguf") continue;
+        text +=
+            fmt::format("\n{} {} {}", path.filename().string(), std::filesystem::file_size(path),
+                        std::filesystem::last_write_time(path).time_since_epoch().count());
     }
+    const uint64_t low = crc32c(std::as_bytes(std::span(text)));
+    std::ranges::reverse(text);
+    return low | uint64_t{crc32c(std::as_bytes(std::span(text)))} << 32;
 }
+
+// Encodes on all threads while another one writes what has been encoded.
+class ModelWriter {
+public:
+    ModelWriter(const ConversionPlan& plan, int n_threads, const ProgressCallback& on_progress)
+        : plan_(plan), on_progress_(on_progress), encoder_(n_threads), tasks_(kSlabs - 1) {
+        for (const PlannedTensor& tensor : plan.tensors)
+            progress_.n_total_bytes += tensor.info().n_bytes();
+    }
+
+    // All files are complete before the first one appears.
+    void write(const std::filesystem::path& target, OnRestart on_restart) {
+        const std::vector<PlannedPart> parts = planned_parts(plan_);
+        const uint64_t identity = input_identity(plan_);
+        for (size_t i = 0; i < parts.size(); ++i) {
+            writers_.push_back(
+                std::make_unique<GgufWriter>(part_path(target, i, parts.size()), parts[i].metadata,
+                                             plan_.tensor_infos(parts[i]), on_restart, identity));
+        }
+        for (size_t i = 0; i < parts.size(); ++i)
+            write_part(std::span(plan_.tensors).subspan(parts[i].first_tensor, parts[i].n_tensors),
+                       *writers_[i]);
+        tasks_.wait();
+        on_progress_(progress_);
+        GgufWriter::publish_all(writers_);
+    }
+
+private:
+    void write_part(std::span<const PlannedTensor> tensors, GgufWriter& writer) {
+        const size_t n_kept = writer.next_tensor();
+        const int64_t n_kept_rows = writer.next_row();
+        for (const PlannedTensor& tensor : tensors.first(n_kept))
+            count_kept(tensor.info().n_bytes());
+        for (size_t i = n_kept; i < tensors.size(); ++i)
+            write_tensor(tensors[i], i == n_kept ? n_kept_rows : 0, writer);
+        tasks_.run([&writer] { writer.complete(); });
+    }
+
+    void count_kept(uint64_t n_bytes) {
+        progress_.n_done_bytes += n_bytes;
+        progress_.n_kept_bytes += n_bytes;
+    }
+
+    void write_tensor(const PlannedTensor& tensor, int64_t n_kept_rows, GgufWriter& writer) {
+        const GgufTensorInfo info = tensor.info();
+        const auto row_bytes = static_cast<int64_t>(info.n_row_bytes());
+        const int64_t n_rows = static_cast<int64_t>(info.n_bytes()) / row_bytes;
+        const int64_t n_slab_rows = std::max<int64_t>(1, kSlabBytes / row_bytes);
+        count_kept(static_cast<uint64_t>(n_kept_rows * row_bytes));
+        for (int64_t row = n_kept_rows; row < n_rows; row += n_slab_rows) {
+            on_progress_(progress_);
+            const int64_t n = std::min(n_slab_rows, n_rows - row);
+            const std::span<const std::byte> bytes = encoder_.encode(tensor, row_bytes, row, n);
+            tasks_.run([&writer, bytes] { writer.write(bytes); });
+            tensor.source->release(row * info.dims[0], n * info.dims[0]);
+            progress_.n_done_bytes += bytes.size();
+        }
+    }
+
+    const ConversionPlan& plan_;
+    const ProgressCallback& on_progress_;
+    ConvertProgress progress_;
+    SlabEncoder encoder_;
+    std::vector<std::unique_ptr<GgufWriter>> writers_;
+    BackgroundTasks tasks_;  // of the writers: ends before they do
+};
 
 }  // namespace
 
@@ -148,23 +224,8 @@ void check_target(const ConversionPlan& plan, const std::filesystem::path& targe
 }
 
 void write_model(const ConversionPlan& plan, const std::filesystem::path& target, int n_threads,
-                 const ProgressCallback& on_progress) {
-    ConvertProgress progress;
-    for (const PlannedTensor& tensor : plan.tensors)
-        progress.n_total_bytes += tensor.info().n_bytes();
-
-    SlabEncoder encoder(n_threads);
-    const std::vector<PlannedPart> parts = planned_parts(plan);
-    for (size_t i = 0; i < parts.size(); ++i) {
-        const std::span<const PlannedTensor> tensors =
-            std::span(plan.tensors).subspan(parts[i].first_tensor, parts[i].n_tensors);
-        GgufWriter writer(part_path(target, i, parts.size()), parts[i].metadata,
-                          plan.tensor_infos(parts[i]));
-        for (const PlannedTensor& tensor : tensors)
-            write_tensor(tensor, encoder, writer, progress, on_progress);
-        on_progress(progress);
-        writer.finish();
-    }
+                 const ProgressCallback& on_progress, OnRestart on_restart) {
+    ModelWriter(plan, n_threads, on_progress).write(target, on_restart);
 }
 
 }  // namespace nemo

@@ -48,16 +48,20 @@ class ProgressReport {
 public:
     void operator()(const ConvertProgress& progress) {
         if (interrupted()) fail(ErrorCode::interrupted, "interrupted");
+        n_kept_bytes = progress.n_kept_bytes;
         if (!line_.due()) return;
         const double seconds = line_.seconds();
         const auto done = static_cast<double>(progress.n_done_bytes);
         const auto total = static_cast<double>(progress.n_total_bytes);
-        const double rate = seconds > 0.0 ? done / seconds : 0.0;
+        const auto kept = static_cast<double>(progress.n_kept_bytes);
+        const double rate = seconds > 0.0 ? (done - kept) / seconds : 0.0;
         const std::string left =
             rate > 0.0 ? fmt::format("{:.0f} s left", (total - done) / rate) : "";
         line_.show(fmt::format("{:3.0f}%  {:7.1f} MB/s  {}",
                                total > 0.0 ? 100.0 * done / total : 100.0, rate / 1e6, left));
     }
+
+    uint64_t n_kept_bytes = 0;
 
 private:
     ProgressLine line_;
@@ -147,10 +151,15 @@ int run(const ConvertCommand& command) {
         write_stderr(terminal_safe(fmt::format("nemo-convert: {}\n", note)));
 
     check_target(plan, command.output, command.force);
+    uint64_t n_kept_bytes = 0;
     {
         ProgressReport report;
-        write_model(plan, command.output, command.n_threads, std::ref(report));
+        write_model(plan, command.output, command.n_threads, std::ref(report),
+                    command.resume ? OnRestart::resume : OnRestart::start_over);
+        n_kept_bytes = report.n_kept_bytes;
     }
+    if (n_kept_bytes > 0)
+        write_stderr(fmt::format("resumed: {} were already there\n", size_text(n_kept_bytes)));
     write_stderr(terminal_safe(written_text(plan, command.output, seconds_since(start))));
     return 0;
 }

@@ -103,6 +103,9 @@ void describe_convert(CLI::App& app, ConvertCommand& command) {
         "--no-mtp", command.no_mtp,
         "Leave out the multi-token prediction head (nemo does not run it; llama.cpp drafts "
         "with it)");
+    app.add_flag("--resume", command.resume,
+                 "Go on where a killed run with the same input and options stopped, if there is "
+                 "one; and if this run is ended, keep what it has for the next");
     app.add_flag("--dry-run", command.dry_run,
                  "Check everything, print what would be written and the memory it takes to run, "
                  "and stop");
@@ -118,7 +121,8 @@ void describe_convert(CLI::App& app, ConvertCommand& command) {
         "  nemo-convert in.gguf out.gguf --set general.name=Mine --set my.key:u32=5\n"
         "  nemo-convert inspect demo.gguf\n"
         "  nemo-convert verify demo.gguf --against assets/demo\n\n"
-        "OUT appears when it is complete, or not at all; Ctrl-C leaves nothing behind.\n"
+        "OUT appears when it is complete, or not at all; Ctrl-C leaves nothing behind, but with\n"
+        "--resume the temporary file beside OUT, named OUT.partial-*.\n"
         "Exit status: 0 done, 1 cannot write, 2 wrong usage, 3 unusable checkpoint or file,\n"
         "4 out of memory, 130 interrupted.");
 }

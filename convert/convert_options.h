@@ -22,6 +22,7 @@ struct ConvertCommand {
     std::vector<std::string> unset;
     int n_threads = 0;
     bool force = false;
+    bool resume = false;
     bool dry_run = false;
     bool no_mtp = false;
 };

@@ -1,6 +1,7 @@
 #include "convert/gguf_source.h"
 
 #include "core/error.h"
+#include "core/mapped_file.h"
 #include "quant/codec.h"
 
 #include <algorithm>
@@ -60,6 +61,12 @@ void GgufSource::read(int64_t first, int64_t n, float* target) const {
 
 void GgufSource::read_encoded(int64_t first_row, int64_t n_rows, std::byte* target) const {
     std::memcpy(target, tensor_.row(first_row), static_cast<size_t>(n_rows * tensor_.row_bytes()));
+}
+
+void GgufSource::release(int64_t first, int64_t n) const {
+    const DTypeInfo& info = dtype_info(tensor_.dtype);
+    release_mapped({tensor_.data + first / info.block_size * info.block_bytes,
+                    static_cast<size_t>(n / info.block_size * info.block_bytes)});
 }
 
 }  // namespace nemo

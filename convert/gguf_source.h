@@ -32,6 +32,7 @@ public:
     std::optional<DType> encoded_type() const override { return tensor_.dtype; }
     void read_encoded(int64_t first_row, int64_t n_rows, std::byte* target) const override;
     std::vector<float> factors() const override { return factors_; }
+    void release(int64_t first, int64_t n) const override;
 
 private:
     void decode(int64_t first, int64_t n, float* target) const;

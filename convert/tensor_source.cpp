@@ -71,6 +71,20 @@ void TensorSource::read_part(const StoredTensor& part, int64_t first, int64_t n,
     }
 }
 
+void TensorSource::release(int64_t first, int64_t n) const {
+    const int64_t n_per_part = parts_.front().n_elements;
+    while (n > 0) {
+        const int64_t offset = first % n_per_part;
+        const int64_t n_here = std::min(n, n_per_part - offset);
+        const auto& bytes = parts_[static_cast<size_t>(first / n_per_part)].weight.bytes;
+        const int64_t n_bits = std::ssize(bytes) * 8 / n_per_part;
+        release_mapped(bytes.subspan(static_cast<size_t>(offset * n_bits / 8),
+                                     static_cast<size_t>(n_here * n_bits / 8)));
+        first += n_here;
+        n -= n_here;
+    }
+}
+
 uint64_t TensorSource::n_bytes() const {
     uint64_t n = 0;
     for (const StoredTensor& part : parts_) n += part.n_bytes();

@@ -44,6 +44,7 @@ public:
     std::optional<DType> encoded_type() const override;
     void read_encoded(int64_t first_row, int64_t n_rows, std::byte* target) const override;
     std::vector<float> factors() const override;
+    void release(int64_t first, int64_t n) const override;
 
 private:
     void read_part(const StoredTensor& part, int64_t first, int64_t n, float* target) const;

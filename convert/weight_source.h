@@ -46,6 +46,10 @@ public:
     // multiplied with; empty: nothing.
     virtual std::vector<float> factors() const { return {}; }
 
+    // Elements [first, first + n) have been read for now: memory that holds what they came from can
+    // go.
+    virtual void release(int64_t /*first*/, int64_t /*n*/) const {}
+
 protected:
     WeightSource() = default;
     WeightSource(const WeightSource&) = default;

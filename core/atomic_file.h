@@ -1,9 +1,10 @@
 // Writes a new file so that the target is at every moment either the old one or the complete new
 // one: a temporary file beside it, fsync, rename, fsync of the folder. Dropped before commit(), the
-// temporary file is removed. One that a killed program left behind is removed by the next
-// AtomicFile of the same target: while a temporary file is being written it is locked, so an
-// unlocked one is nobody's.
+// temporary file is removed; one that a killed program left behind is removed by the next
+// AtomicFile of the same target. For model files see core/resumable_file.h.
 #pragma once
+
+#include "core/temporary_file.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -22,12 +23,8 @@ public:
     // Throws Error{runtime} if the folder cannot be written, or the target is there but is no
     // regular file.
     explicit AtomicFile(const std::filesystem::path& target);
-    ~AtomicFile();
-    AtomicFile(const AtomicFile&) = delete;
-    AtomicFile& operator=(const AtomicFile&) = delete;
 
-    // Takes the space from the disk now, where the file system can; throws Error{runtime} with both
-    // sizes if the disk is too full. What is not written in the end is given back by commit().
+    // As TemporaryFile::reserve(). What is not written in the end is given back by commit().
     void reserve(uint64_t n_bytes);
     void write(std::span<const std::byte> bytes);
     void write(std::string_view text);
@@ -35,17 +32,13 @@ public:
     void overwrite(uint64_t offset, std::span<const std::byte> bytes);
     void commit();
 
-    uint64_t n_written() const { return n_written_; }
+    uint64_t n_written() const { return n_flushed_ + buffer_.size(); }
 
 private:
     void flush();
-    void write_fully(const std::byte* data, size_t n);
-    [[noreturn]] void fail_to_write() const;
 
-    std::filesystem::path target_;
-    std::filesystem::path temporary_;
-    int descriptor_ = -1;
-    uint64_t n_written_ = 0;
+    TemporaryFile file_;
+    uint64_t n_flushed_ = 0;
     bool reserved_ = false;
     std::vector<std::byte> buffer_;
 };

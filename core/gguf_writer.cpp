@@ -3,6 +3,8 @@
 #include "core/crc32c.h"
 #include "core/error.h"
 
+#include <algorithm>
+
 namespace nemo {
 
 namespace {
@@ -96,32 +98,19 @@ private:
     std::string text_;
 };
 
-struct Header {
-    std::string text;
-    std::vector<uint64_t> checksum_offsets;
-};
-
-std::string checksum_text(uint32_t checksum) {
-    return fmt::format("{:08x}", checksum);
-}
-
-// The key with zeros for checksums; returns where those stand.
-std::vector<uint64_t> put_checksums(HeaderBuilder& header,
-                                    std::span<const GgufTensorInfo> tensors) {
-    std::vector<uint64_t> offsets;
+void put_checksums(HeaderBuilder& header, std::span<const GgufTensorInfo> tensors,
+                   std::span<const uint32_t> checksums) {
     header.put_string(kTensorChecksumsKey);
     header.put(static_cast<int32_t>(GgufType::array));
     header.put(static_cast<int32_t>(GgufType::string));
     header.put(static_cast<uint64_t>(tensors.size()));
-    for (const GgufTensorInfo& tensor : tensors) {
-        offsets.push_back(header.text().size() + sizeof(uint64_t));
-        header.put_string(
-            fmt::format("{} {} {}", checksum_text(0), dtype_info(tensor.dtype).name, tensor.name));
-    }
-    return offsets;
+    for (size_t i = 0; i < tensors.size(); ++i)
+        header.put_string(fmt::format("{:08x} {} {}", checksums[i],
+                                      dtype_info(tensors[i].dtype).name, tensors[i].name));
 }
 
-Header build_header(const GgufMetadata& metadata, std::span<const GgufTensorInfo> tensors) {
+std::string build_header(const GgufMetadata& metadata, std::span<const GgufTensorInfo> tensors,
+                         std::span<const uint32_t> checksums) {
     HeaderBuilder header;
     const size_t n_keys = metadata.entries().size() -
                           (metadata.contains(kTensorChecksumsKey) ? 1 : 0) +
@@ -135,8 +124,7 @@ Header build_header(const GgufMetadata& metadata, std::span<const GgufTensorInfo
         header.put_string(key);
         header.put_value(value);
     }
-    std::vector<uint64_t> checksum_offsets;
-    if (!tensors.empty()) checksum_offsets = put_checksums(header, tensors);
+    if (!tensors.empty()) put_checksums(header, tensors, checksums);
     uint64_t offset = 0;
     for (const GgufTensorInfo& tensor : tensors) {
         NEMO_ASSERT(tensor.name.size() <= 63);
@@ -148,7 +136,7 @@ Header build_header(const GgufMetadata& metadata, std::span<const GgufTensorInfo
         offset += padded(tensor.n_bytes());
     }
     header.pad();
-    return {header.text(), std::move(checksum_offsets)};
+    return header.text();
 }
 
 uint64_t data_bytes(std::span<const GgufTensorInfo> tensors) {
@@ -157,54 +145,129 @@ uint64_t data_bytes(std::span<const GgufTensorInfo> tensors) {
     return total;
 }
 
+// The header before the checksums are known.
+std::string blank_header(const GgufMetadata& metadata, std::span<const GgufTensorInfo> tensors) {
+    return build_header(metadata, tensors, std::vector<uint32_t>(tensors.size()));
+}
+
+// FNV-1a, 64 bits.
+uint64_t identity_of(std::string_view header, uint64_t input_identity) {
+    uint64_t hash = 0xcbf29ce484222325u ^ input_identity;
+    for (const char c : header) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+    return hash;
+}
+
+ResumableFile::Layout layout_of(const GgufMetadata& metadata,
+                                std::span<const GgufTensorInfo> tensors, uint64_t input_identity) {
+    const std::string header = blank_header(metadata, tensors);
+    return {header.size(), header.size() + data_bytes(tensors),
+            identity_of(header, input_identity)};
+}
+
 }  // namespace
 
-uint64_t GgufTensorInfo::n_bytes() const {
+uint64_t GgufTensorInfo::n_row_bytes() const {
     const DTypeInfo& info = dtype_info(dtype);
     NEMO_ASSERT(dims[0] % info.block_size == 0);
-    const int64_t n_rows = dims[1] * dims[2] * dims[3];
-    return static_cast<uint64_t>(dims[0] / info.block_size * info.block_bytes * n_rows);
+    return static_cast<uint64_t>(dims[0] / info.block_size * info.block_bytes);
+}
+
+uint64_t GgufTensorInfo::n_bytes() const {
+    return n_row_bytes() * static_cast<uint64_t>(dims[1] * dims[2] * dims[3]);
 }
 
 GgufWriter::GgufWriter(const std::filesystem::path& target, const GgufMetadata& metadata,
                        std::vector<GgufTensorInfo> tensors)
-    : file_(target), tensors_(std::move(tensors)) {
-    Header header = build_header(metadata, tensors_);
-    checksum_offsets_ = std::move(header.checksum_offsets);
-    n_file_bytes_ = header.text.size() + data_bytes(tensors_);
-    file_.reserve(n_file_bytes_);
-    file_.write(header.text);
+    : GgufWriter(target, metadata, std::move(tensors), OnRestart::start_over, 0) {}
+
+GgufWriter::GgufWriter(const std::filesystem::path& target, const GgufMetadata& metadata,
+                       std::vector<GgufTensorInfo> tensors, OnRestart on_restart,
+                       uint64_t input_identity)
+    : metadata_(metadata),
+      tensors_(std::move(tensors)),
+      checksums_(tensors_.size()),
+      layout_(layout_of(metadata_, tensors_, input_identity)),
+      file_(target, layout_, on_restart) {
+    if (file_.n_kept() > 0) resume();
+}
+
+// Goes on at the last row that is kept whole.
+void GgufWriter::resume() {
+    uint64_t n_used = layout_.n_head_bytes;
+    for (const GgufTensorInfo& tensor : tensors_) {
+        const uint64_t n_left = file_.n_kept() - n_used;
+        if (n_left < padded(tensor.n_bytes())) {
+            // At least one row is left to do, so that the padding is not forgotten.
+            const uint64_t n_data = std::min(n_left, tensor.n_bytes() - 1);
+            n_used += n_data - n_data % tensor.n_row_bytes();
+            break;
+        }
+        n_used += padded(tensor.n_bytes());
+    }
+    // A piece may hold the ends of many small tensors, with their padding.
+    const auto visit = [&](std::span<const std::byte> piece) {
+        while (!piece.empty()) {
+            const GgufTensorInfo& tensor = tensors_[current_];
+            const uint64_t n_here =
+                std::min<uint64_t>(piece.size(), padded(tensor.n_bytes()) - n_current_bytes_);
+            add(piece.first(static_cast<size_t>(n_here)));
+            piece = piece.subspan(static_cast<size_t>(n_here));
+        }
+    };
+    if (file_.go_on_after(n_used, visit)) return;
+    current_ = 0;
+    n_current_bytes_ = 0;
+    checksums_.assign(tensors_.size(), 0);
+}
+
+// Counts what has been written: of the current tensor, or of its padding.
+void GgufWriter::add(std::span<const std::byte> bytes) {
+    const uint64_t n_tensor = tensors_[current_].n_bytes();
+    const uint64_t n_data =
+        std::min<uint64_t>(bytes.size(), n_tensor - std::min<uint64_t>(n_tensor, n_current_bytes_));
+    checksums_[current_] = crc32c(bytes.first(static_cast<size_t>(n_data)), checksums_[current_]);
+    n_current_bytes_ += bytes.size();
+    if (n_current_bytes_ < padded(n_tensor)) return;
+    ++current_;
+    n_current_bytes_ = 0;
+}
+
+int64_t GgufWriter::next_row() const {
+    if (current_ == tensors_.size()) return 0;
+    return static_cast<int64_t>(n_current_bytes_ / tensors_[current_].n_row_bytes());
 }
 
 void GgufWriter::write(std::span<const std::byte> bytes) {
+    static constexpr std::byte kZeros[kAlignment] = {};
     NEMO_ASSERT(current_ < tensors_.size());
     const uint64_t n_wanted = tensors_[current_].n_bytes();
     NEMO_ASSERT(bytes.size() <= n_wanted - n_current_bytes_);
+    const bool ends = n_current_bytes_ + bytes.size() == n_wanted;
+    const std::span padding(kZeros, ends ? padded(n_wanted) - n_wanted : 0);
     file_.write(bytes);
-    n_current_bytes_ += bytes.size();
-    current_checksum_ = crc32c(bytes, current_checksum_);
-    if (n_current_bytes_ < n_wanted) return;
-    pad();
-    const std::string checksum = checksum_text(current_checksum_);
-    file_.overwrite(checksum_offsets_[current_], std::as_bytes(std::span(checksum)));
-    ++current_;
-    n_current_bytes_ = 0;
-    current_checksum_ = 0;
+    file_.write(padding);
+    add(bytes);
+    if (!padding.empty()) add(padding);
 }
 
-void GgufWriter::pad() {
-    static constexpr std::byte kZeros[kAlignment] = {};
-    file_.write(std::span(kZeros, padded(n_current_bytes_) - n_current_bytes_));
+void GgufWriter::complete() {
+    NEMO_ASSERT(current_ == tensors_.size());
+    file_.seal(build_header(metadata_, tensors_, checksums_));
+}
+
+void GgufWriter::publish_all(std::span<const std::unique_ptr<GgufWriter>> writers) {
+    for (const auto& writer : writers) writer->file_.trim();
+    for (const auto& writer : writers) writer->file_.publish();
 }
 
 void GgufWriter::finish() {
-    NEMO_ASSERT(current_ == tensors_.size());
-    NEMO_ASSERT(file_.n_written() == n_file_bytes_);
-    file_.commit();
+    complete();
+    file_.trim();
+    file_.publish();
 }
 
 uint64_t gguf_file_bytes(const GgufMetadata& metadata, std::span<const GgufTensorInfo> tensors) {
-    return build_header(metadata, tensors).text.size() + data_bytes(tensors);
+    return blank_header(metadata, tensors).size() + data_bytes(tensors);
 }
 
 }  // namespace nemo

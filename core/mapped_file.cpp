@@ -79,4 +79,12 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
     return *this;
 }
 
+void release_mapped(std::span<const std::byte> bytes) {
+    if (bytes.empty()) return;
+    const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+    const auto first = reinterpret_cast<uintptr_t>(bytes.data());
+    const uintptr_t begin = first / page * page;
+    ::madvise(reinterpret_cast<void*>(begin), first - begin + bytes.size(), MADV_DONTNEED);
+}
+
 }  // namespace nemo

@@ -28,6 +28,10 @@ private:
     size_t n_bytes_ = 0;
 };
 
+// Lets go of the memory that holds these bytes of a MappedFile, and no other bytes: those would be
+// lost. They are read again when they are touched.
+void release_mapped(std::span<const std::byte> bytes);
+
 // For programs, once at start: a mapped page that cannot be read any more (the file was truncated,
 // the disk failed) ends the program with a message and the status of Error{bad_file} instead of a
 // signal.

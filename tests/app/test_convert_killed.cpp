@@ -1,0 +1,184 @@
+// nemo-convert ended at random moments: the target is at each of them the old file or the complete
+// new one, and --resume ends with the bytes that an undisturbed run writes.
+//
+// NEMO_TEST_KILLS=200 runs more than the default.
+#include "tests/app/process.h"
+
+#include <doctest/doctest.h>
+
+#include <sys/mount.h>
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <fstream>
+#include <random>
+#include <thread>
+
+namespace nemo {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using std::chrono::microseconds;
+
+void make_checkpoint(const std::filesystem::path& folder) {
+    REQUIRE(run_process({program("tests/make_checkpoint"), "tiny-mlp", folder.string()}).status ==
+            0);
+}
+
+std::vector<std::string> names_in(const std::filesystem::path& folder) {
+    std::vector<std::string> names;
+    for (const auto& entry : std::filesystem::directory_iterator(folder))
+        names.push_back(entry.path().filename().string());
+    std::ranges::sort(names);
+    return names;
+}
+
+// Runs nemo-convert and sends `signal` after `delay`. Its exit status, and what it printed.
+ProcessResult run_until(const std::vector<std::string>& arguments, int signal, microseconds delay) {
+    const TempFolder folder;
+    const std::string err = (folder / "err").string();
+    std::string tool = program("nemo-convert");
+    std::vector<char*> pointers = {tool.data()};
+    std::vector<std::string> copies = arguments;
+    for (std::string& argument : copies) pointers.push_back(argument.data());
+    pointers.push_back(nullptr);
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        const int file = ::open(err.c_str(), O_WRONLY | O_CREAT, 0600);
+        ::dup2(file, STDERR_FILENO);
+        ::execv(tool.c_str(), pointers.data());
+        ::_exit(127);
+    }
+    std::this_thread::sleep_for(delay);
+    ::kill(child, signal);
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    return {decode_status(status), "", read_file(err)};
+}
+
+struct Rounds {
+    int n_killed = 0;
+    int n_resumed = 0;  // of the runs that completed
+    int n_complete = 0;
+};
+
+// Converts again and again with --resume over an old file, until `n_kills` runs were ended.
+Rounds kill_and_resume(const TempFolder& folder, int n_kills, int signal,
+                       const std::vector<std::string>& options) {
+    const std::string out = (folder / "out/m.gguf").string();
+    std::vector<std::string> arguments = {(folder / "in").string(), out, "--force", "--resume"};
+    arguments.insert(arguments.end(), options.begin(), options.end());
+    const auto start = Clock::now();
+    REQUIRE(run_until(arguments, 0, microseconds(0)).status == 0);
+    const auto duration = std::chrono::duration_cast<microseconds>(Clock::now() - start);
+    const std::string whole = read_file(out);
+    write_file(out, "old");
+
+    Rounds rounds;
+    std::mt19937 random(7);
+    while (rounds.n_killed < n_kills) {
+        const auto delay =
+            microseconds(std::uniform_int_distribution<int64_t>(0, duration.count())(random));
+        const ProcessResult result = run_until(arguments, signal, delay);
+        const std::string target = read_file(out);
+        const bool is_complete = target == whole;
+        CHECK((target == "old" || is_complete));
+        CHECK((result.status != 0 || is_complete));
+        rounds.n_killed += result.status != 0;
+        if (!is_complete) continue;
+        ++rounds.n_complete;
+        rounds.n_resumed += contains(result.err, "resumed: ");
+        write_file(out, "old");
+    }
+    CHECK(run_until(arguments, 0, microseconds(0)).status == 0);
+    CHECK(read_file(out) == whole);
+    CHECK(names_in(folder / "out") == std::vector<std::string>{"m.gguf"});
+    return rounds;
+}
+
+TEST_CASE("nemo-convert killed at random moments loses nothing and resumes") {
+    const TempFolder folder;
+    make_checkpoint(folder / "in");
+    std::filesystem::create_directory(folder / "out");
+    const char* text = std::getenv("NEMO_TEST_KILLS");
+    const int n_kills = text != nullptr ? std::stoi(text) : 24;
+    const Rounds rounds = kill_and_resume(folder, n_kills, SIGKILL, {"--type", "Q8_0"});
+    MESSAGE(rounds.n_killed, " killed, ", rounds.n_complete, " completed, ", rounds.n_resumed,
+            " of them resumed");
+    CHECK(kill_and_resume(folder, 3, SIGINT, {"--type", "Q4_K_M"}).n_killed == 3);
+}
+
+TEST_CASE("nemo-convert --resume does not go on with another input or another type") {
+    const TempFolder folder;
+    make_checkpoint(folder / "in");
+    std::filesystem::create_directory(folder / "out");
+    const std::string out = (folder / "out/m.gguf").string();
+    const std::string in = (folder / "in").string();
+    // Ends when the temporary file holds something to resume.
+    const auto leave_partial = [&] {
+        for (int i = 0; i < 50; ++i) {
+            run_until({in, out, "--resume", "--force", "--type", "F32"}, SIGKILL,
+                      std::chrono::milliseconds(20 + 10 * i));
+            REQUIRE_FALSE(names_in(folder / "out") == std::vector<std::string>{"m.gguf"});
+            for (const std::string& name : names_in(folder / "out"))
+                if (std::filesystem::file_size(folder / ("out/" + name)) > 20'000'000) return;
+        }
+        FAIL("no run got far enough");
+    };
+    leave_partial();
+    const ProcessResult other_type =
+        run_process({program("nemo-convert"), in, out, "--resume", "--force", "--type", "Q8_0"});
+    CHECK(other_type.status == 0);
+    CHECK_FALSE(contains(other_type.err, "resumed"));
+    CHECK(names_in(folder / "out") == std::vector<std::string>{"m.gguf"});
+
+    leave_partial();
+    for (const auto& entry : std::filesystem::directory_iterator(in))
+        std::filesystem::last_write_time(entry.path(),
+                                         std::filesystem::file_time_type::clock::now());
+    const ProcessResult other_input =
+        run_process({program("nemo-convert"), in, out, "--resume", "--force", "--type", "F32"});
+    CHECK(other_input.status == 0);
+    CHECK_FALSE(contains(other_input.err, "resumed"));
+}
+
+// A file system of 24 MB, where we may mount one.
+class SmallDisk {
+public:
+    explicit SmallDisk(const std::filesystem::path& path) : path_(path) {
+        std::filesystem::create_directory(path);
+        mounted_ = ::mount("tmpfs", path.c_str(), "tmpfs", 0, "size=24m") == 0;
+    }
+    ~SmallDisk() {
+        if (mounted_) ::umount(path_.c_str());
+    }
+    SmallDisk(const SmallDisk&) = delete;
+    SmallDisk& operator=(const SmallDisk&) = delete;
+    bool mounted() const { return mounted_; }
+
+private:
+    std::filesystem::path path_;
+    bool mounted_ = false;
+};
+
+TEST_CASE("nemo-convert refuses a disk that is too small before it starts") {
+    const TempFolder folder;
+    make_checkpoint(folder / "in");
+    const SmallDisk disk(folder / "disk");
+    if (!disk.mounted()) return;  // not root; files that may not grow are tested elsewhere
+    write_file(folder / "disk/m.gguf", "old");
+    const ProcessResult result = run_process({program("nemo-convert"), (folder / "in").string(),
+                                              (folder / "disk/m.gguf").string(), "--force"});
+    CHECK(result.status == 1);
+    CHECK(contains(result.err, "bytes free, "));
+    CHECK(contains(result.err, " are needed"));
+    CHECK(read_file(folder / "disk/m.gguf") == "old");
+    CHECK(names_in(folder / "disk") == std::vector<std::string>{"m.gguf"});
+    CHECK(run_process({program("nemo-convert"), (folder / "in").string(),
+                       (folder / "disk/m.gguf").string(), "--force", "--type", "Q4_0"})
+              .status == 0);
+}
+
+}  // namespace
+}  // namespace nemo
