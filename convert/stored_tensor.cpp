@@ -1,6 +1,7 @@
 #include "convert/stored_tensor.h"
 
 #include "core/error.h"
+#include "quant/codec.h"
 #include "quant/half.h"
 
 #include <algorithm>
@@ -40,14 +41,9 @@ std::array<float, 256> byte_table(Convert convert) {
     return table;
 }
 
-// Little-endian values without alignment.
-template <class T, class Convert>
-void decode_values(const std::byte* source, int64_t n, float* target, Convert convert) {
-    for (int64_t i = 0; i < n; ++i) {
-        T bits;
-        std::memcpy(&bits, source + i * static_cast<int64_t>(sizeof bits), sizeof bits);
-        target[i] = convert(bits);
-    }
+void decode_bytes(const std::byte* source, int64_t n, float* target,
+                  const std::array<float, 256>& table) {
+    for (int64_t i = 0; i < n; ++i) target[i] = table[std::to_integer<size_t>(source[i])];
 }
 
 // Values of any float type but pairs.
@@ -62,16 +58,16 @@ void decode(const SafetensorsView& view, int64_t first, int64_t n, float* target
             std::memcpy(target, at(4), static_cast<size_t>(n) * sizeof(float));
             return;
         case SafetensorsType::f16:
-            decode_values<uint16_t>(at(2), n, target, f16_to_f32);
+            decode_row(DType::f16, at(2), target, n);
             return;
         case SafetensorsType::bf16:
-            decode_values<uint16_t>(at(2), n, target, bf16_to_f32);
+            decode_row(DType::bf16, at(2), target, n);
             return;
         case SafetensorsType::f8_e4m3:
-            decode_values<uint8_t>(at(1), n, target, [&](uint8_t bits) { return e4m3[bits]; });
+            decode_bytes(at(1), n, target, e4m3);
             return;
         case SafetensorsType::f8_e5m2:
-            decode_values<uint8_t>(at(1), n, target, [&](uint8_t bits) { return e5m2[bits]; });
+            decode_bytes(at(1), n, target, e5m2);
             return;
         default:
             NEMO_ASSERT(!"a float type");

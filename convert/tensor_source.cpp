@@ -1,6 +1,7 @@
 #include "convert/tensor_source.h"
 
 #include "core/error.h"
+#include "quant/codec.h"
 
 #include <algorithm>
 #include <cmath>
@@ -60,6 +61,7 @@ void TensorSource::read(int64_t first, int64_t n, float* target) const {
 void TensorSource::read_part(const StoredTensor& part, int64_t first, int64_t n,
                              float* target) const {
     part.read(first, n, target);
+    if (transform_ == Transform::none && std::isfinite(largest_magnitude(target, n))) return;
     for (int64_t i = 0; i < n; ++i) {
         const float stored = target[i];
         if (transform_ == Transform::negative_exp) target[i] = -std::exp(stored);

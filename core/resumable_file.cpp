@@ -54,7 +54,7 @@ void ResumableFile::FreeAligned::operator()(std::byte* data) const {
 
 ResumableFile::ResumableFile(const std::filesystem::path& target, const Layout& layout,
                              OnRestart on_restart)
-    : layout_(layout), file_(target), last_record_(std::chrono::steady_clock::now()) {
+    : layout_(layout), file_(target) {
     static_assert(std::has_unique_object_representations_v<Record>);
     if (on_restart == OnRestart::resume)
         adopt_leftovers();

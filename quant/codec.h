@@ -19,4 +19,7 @@ void decode_row(DType dtype, const std::byte* source, float* target, int64_t n);
 void encode_row(DType dtype, const float* source, std::byte* target, int64_t n,
                 const float* importance = nullptr);
 
+// NaN if one of the values is NaN; 0 for none.
+float largest_magnitude(const float* values, int64_t n);
+
 }  // namespace nemo

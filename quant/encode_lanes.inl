@@ -167,12 +167,51 @@ struct UnevenNumbers {
     static constexpr float kValues[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                           1,    13,   25,  38,  53,  69,  89,  113};
 
+    static constexpr float middle(int i) { return 0.5f * (kValues[i - 1] + kValues[i]); }
+
+#ifdef NEMO_LOOKUP_OF_32
+    // The line is cut into 32 pieces with at most one middle in each, and none near an end.
+    struct Pieces {
+        float middle[32], below[32], above[32];
+    };
+    static constexpr float kFirstPiece = 132.0f, kPiecesPerUnit = 0.125f;
+
+    static constexpr Pieces make_pieces() {
+        Pieces pieces = {};
+        for (int k = 0; k < 32; ++k) {
+            int n = 0;  // middles up to the end of the piece
+            while (n < 15 &&
+                   (middle(n + 1) + kFirstPiece) * kPiecesPerUnit < static_cast<float>(k + 1))
+                ++n;
+            const int before = n > 0 ? n - 1 : 0;
+            pieces.middle[k] = n > 0 ? middle(n) : -1e30f;
+            pieces.below[k] = kValues[before];
+            pieces.above[k] = kValues[n];
+        }
+        return pieces;
+    }
+
+    NEMO_INLINE_MEMBER static Lanes looked_up(const float* table, const IntLanes& index) {
+        Lanes low, high;
+        std::memcpy(&low, table, sizeof low);
+        std::memcpy(&high, table + kLanes, sizeof high);
+        return __builtin_shuffle(low, high, index);
+    }
+
+    NEMO_INLINE_MEMBER static Lanes nearest(const Lanes& y) {
+        static constexpr Pieces kPieces = make_pieces();
+        const Lanes position = (clamped(y, -130.0f, 120.0f) + kFirstPiece) * kPiecesPerUnit;
+        const IntLanes k = __builtin_convertvector(position, IntLanes);
+        return y > looked_up(kPieces.middle, k) ? looked_up(kPieces.above, k)
+                                                : looked_up(kPieces.below, k);
+    }
+#else
     NEMO_INLINE_MEMBER static Lanes nearest(const Lanes& y) {
         Lanes value = splat(kValues[0]);
-        for (int i = 1; i < 16; ++i)
-            value = y > 0.5f * (kValues[i - 1] + kValues[i]) ? splat(kValues[i]) : value;
+        for (int i = 1; i < 16; ++i) value = y > middle(i) ? splat(kValues[i]) : value;
         return value;
     }
+#endif
 
     NEMO_INLINE_MEMBER static Lanes index(const Lanes& value) {
         Lanes code = Lanes{};

@@ -6,6 +6,7 @@
 
 #pragma GCC diagnostic ignored "-Wpsabi"  // no vector crosses a file
 #pragma GCC optimize("fp-contract=off")   // all tiers give the same bits
+#define NEMO_LOOKUP_OF_32                 // one instruction permutes 32 floats
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq")
 
 namespace nemo {

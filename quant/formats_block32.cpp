@@ -1,6 +1,10 @@
 // Q4_0, Q4_1, Q5_0, Q5_1, Q8_0: blocks of 32 codes with an fp16 scale d and, in the _1 formats, an
 // fp16 minimum m. Four-bit codes lie in 16 bytes: element j in the low nibble of byte j, element
 // j + 16 in its high nibble; fifth bits are bit j of a u32.
+// Loops over rows become vector code, which the default level leaves to loops of known length.
+#pragma GCC optimize("O3")
+
+#include "quant/codec.h"
 #include "quant/formats.h"
 
 #include <cmath>
@@ -76,12 +80,7 @@ void decode_q8_0(const std::byte* source, float* target, int64_t n) {
 void encode_q8_0(const float* source, std::byte* target, int64_t n) {
     for (int64_t i = 0; i < n; i += kBlock, target += kQ8_0Bytes) {
         const float* x = source + i;
-        float largest = 0.0f;
-        for (int j = 0; j < kBlock; ++j) {
-            const float magnitude = std::fabs(x[j]);
-            largest = magnitude > largest ? magnitude : largest;
-        }
-        const float d = largest / 127.0f;
+        const float d = largest_magnitude(x, kBlock) / 127.0f;
         const float scale = inverse(d);
         store_scale(d, target);
         for (int j = 0; j < kBlock; ++j) {
