@@ -143,6 +143,10 @@ uint64_t input_identity(const ConversionPlan& plan) {
             fmt::format("\n{} {} {}", path.filename().string(), std::filesystem::file_size(path),
                         std::filesystem::last_write_time(path).time_since_epoch().count());
     }
+    for (const PlannedTensor& tensor : plan.tensors)
+        if (tensor.importance != nullptr)
+            text += fmt::format("\n{:x}",
+                                crc32c(std::as_bytes(std::span(tensor.importance->mean_square))));
     const uint64_t low = crc32c(std::as_bytes(std::span(text)));
     std::ranges::reverse(text);
     return low | uint64_t{crc32c(std::as_bytes(std::span(text)))} << 32;
