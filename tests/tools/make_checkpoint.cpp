@@ -81,7 +81,7 @@ Shape shape_named(const std::string& name) {
         return {.pattern = "-",
                 .n_embd = 256,
                 .n_vocab = 512,
-                .n_ff = 46000,
+                .n_ff = 46080,
                 .mamba_heads = 8,
                 .mamba_head_dim = 64,
                 .n_groups = 1,
