@@ -7,7 +7,9 @@
 template <QuantFormat kFormat, int kTokens>
 struct DotSink {
     static constexpr QuantTraits kTraits = quant_traits(kFormat);
-    static constexpr bool kFetchesAhead = true;
+    // Large blocks: with every load, which is the same pace (StripReader). Small ones: block by
+    // block, because their short loads overlap.
+    static constexpr bool kFetchesAhead = kTraits.block_columns == 256;
 
     // Of the block's first column, sub-block and group.
     const int8_t* codes;
@@ -97,8 +99,12 @@ NEMO_INLINE void dot_strip(const StripJob& job, const unsigned char* first, int6
     in.sink.negative_min = negative_min;
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) in.sink.sums[t] = _mm512_setzero_ps();
+    constexpr int64_t kBlockBytes = kStripRows * kTraits.block_bytes;  // of all rows
     const int64_t n_blocks = job.n / kTraits.block_columns;
     for (int64_t b = 0; b < n_blocks; ++b) {
+        if constexpr (!DotSink<kFormat, kTokens>::kFetchesAhead)
+            for (int64_t i = 0; i < kBlockBytes; i += 64)
+                _mm_prefetch(ahead + b * kBlockBytes + i, _MM_HINT_T1);
         in.sink.begin_block();
         StripFormat<kFormat>::block(in, b * kTraits.block_bytes, 0);
         in.sink.end_block();
