@@ -24,7 +24,9 @@ public:
           const BenchEvents& events)
         : test_(test),
           events_(events),
-          session_(model, {.n_context = context_needed(test, options), .chunk = options.chunk}),
+          session_(model, {.n_context = context_needed(test, options),
+                           .chunk = options.chunk,
+                           .kv_types = options.kv_types}),
           pick_(0, static_cast<int32_t>(model.config().n_vocab - 1)) {}
 
     void warm_up() {

@@ -24,6 +24,7 @@ struct BenchTest {
 struct BenchOptions {
     int64_t chunk = 256;  // prompt tokens taken in at once
     int n_repetitions = 5;
+    KvTypes kv_types;
 };
 
 struct BenchResult {

@@ -44,7 +44,8 @@ is not counted. Mean and standard deviation of the repetitions, and the best.
 
 // llama.cpp's spellings with one dash, which CLI11 would take for clusters of one-letter options.
 std::string normalize(const std::string& argument) {
-    constexpr std::array<std::pair<const char*, const char*>, 1> kSpellings = {{{"-sys", "--sys"}}};
+    constexpr std::array<std::pair<const char*, const char*>, 3> kSpellings = {
+        {{"-sys", "--sys"}, {"-ctk", "--cache-type-k"}, {"-ctv", "--cache-type-v"}}};
     for (const auto& [from, to] : kSpellings)
         if (argument == from) return to;
     return argument;
@@ -68,6 +69,19 @@ CLI::Option* add_model_option(CLI::App& app, std::string& model) {
 
 void add_thread_option(CLI::App& app, int& threads) {
     app.add_option("-t,--threads", threads, "Threads (0: one per core)")->check(between(0, 1024));
+}
+
+void add_cache_options(CLI::App& app, KvTypes& types) {
+    const auto add = [&](const char* name, DType& type, const char* help) {
+        const auto set = [&type](const std::string& value) {
+            type = value == "f32" ? DType::f32 : value == "f16" ? DType::f16 : DType::q8_0;
+        };
+        app.add_option_function<std::string>(name, set, help)
+            ->check(CLI::IsMember({"f32", "f16", "q8_0"}).description(""))
+            ->type_name("TYPE");
+    };
+    add("--cache-type-k", types.keys, "Keep keys as f32, f16 (default) or q8_0 (also -ctk)");
+    add("--cache-type-v", types.values, "Keep values as f32, f16 (default) or q8_0 (also -ctv)");
 }
 
 void add_sampling_options(CLI::App& app, GenerateCommand& command) {
@@ -101,6 +115,7 @@ void define_generate(CLI::App& app, GenerateCommand& command) {
                    "Use this chat template instead of the model's own")
         ->type_name("FILE");
     add_thread_option(app, command.threads);
+    add_cache_options(app, command.kv_types);
     app.add_flag("--raw", command.raw,
                  "No chat template: continue the text as it is, control tokens recognised");
     app.add_flag("--json", command.json, "Print one JSON object: text, reasoning, timings");
@@ -149,6 +164,7 @@ CLI::App* define_eval(CLI::App& app, EvalCommand& command) {
         ->required();
     sub->add_option("--chunk", command.chunk, "Tokens taken in at once")->check(between(1, 65536));
     add_thread_option(*sub, command.threads);
+    add_cache_options(*sub, command.kv_types);
     return sub;
 }
 
@@ -175,6 +191,7 @@ CLI::App* define_perplexity(CLI::App& app, PerplexityCommand& command) {
     base_out->excludes(base_in);
     sub->add_flag("--special", command.special, "Recognise control tokens in the text");
     add_thread_option(*sub, command.threads);
+    add_cache_options(*sub, command.kv_types);
     sub->callback([text, base_in] {
         if (text->count() + base_in->count() == 0)
             throw CLI::RequiredError("perplexity needs -f or --kl");
@@ -232,6 +249,7 @@ CLI::App* define_bench(CLI::App& app, BenchCommand& command) {
     sub->add_flag("--ops", command.ops,
                   "Also the time of each operation, beside what the machine can do at most");
     add_thread_option(*sub, command.threads);
+    add_cache_options(*sub, command.kv_types);
     sub->footer(kBenchNotes);
     return sub;
 }
@@ -243,6 +261,7 @@ CLI::App* define_info(CLI::App& app, InfoCommand& command) {
         ->required();
     sub->add_option("-c,--ctx-size", command.n_context, "Context length of the memory estimate")
         ->check(between(int64_t{1}, int64_t{1} << 40));
+    add_cache_options(*sub, command.kv_types);
     return sub;
 }
 

@@ -192,11 +192,14 @@ int run_bench(const BenchCommand& command) {
     if (command.ops) ceilings = measure_cpu_ceilings(weight_bytes(*file), pool);
     for (const BenchTest& test : tests) {
         ProgressLine progress;
-        const BenchResult result = measure_speed(
-            model, test, {.chunk = command.chunk, .n_repetitions = command.n_repetitions},
-            {.on_step = [&](const std::string& what) { progress.show(what); },
-             .on_timing = [&](bool on) { timed.set_timing(on); },
-             .cancelled = interrupted});
+        const BenchResult result =
+            measure_speed(model, test,
+                          {.chunk = command.chunk,
+                           .n_repetitions = command.n_repetitions,
+                           .kv_types = command.kv_types},
+                          {.on_step = [&](const std::string& what) { progress.show(what); },
+                           .on_timing = [&](bool on) { timed.set_timing(on); },
+                           .cancelled = interrupted});
         output.add(result, timed.times());
         timed.clear();
     }

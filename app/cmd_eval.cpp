@@ -33,7 +33,9 @@ int run_eval(const EvalCommand& command) {
     refuse_to_replace(command.logits_file, command.model);
     const auto backend = make_cpu_backend(command.threads);
     const Model model(std::make_shared<const ModelFile>(ModelFile::open(command.model)), *backend);
-    Session session(model, {.n_context = std::ssize(tokens), .chunk = command.chunk});
+    Session session(
+        model,
+        {.n_context = std::ssize(tokens), .chunk = command.chunk, .kv_types = command.kv_types});
     AtomicFile out(command.logits_file);
     session.append_with_logits(
         tokens, [&](std::span<const float> rows) { out.write(std::as_bytes(rows)); });

@@ -115,7 +115,7 @@ int run_generate(const GenerateCommand& command) {
     if (!command.template_file.empty())
         engine.set_chat_template(read_text_file(command.template_file), command.template_file);
     const std::vector<int32_t> prompt = make_prompt(command, engine);
-    Session session(engine.model(), {.n_context = command.n_context});
+    Session session(engine.model(), {.n_context = command.n_context, .kv_types = command.kv_types});
     const GenerateOptions options = {.sampling = sampling(command, engine.default_sampling()),
                                      .max_tokens = command.max_tokens,
                                      .stop_strings = command.stop_strings};

@@ -96,7 +96,8 @@ int run_info(const InfoCommand& command) {
         n_weights += tensor.n_elements();
         n_weight_bytes += tensor.n_bytes();
     }
-    const MemoryNeed need = memory_need(config, n_weight_bytes, command.n_context);
+    const MemoryNeed need =
+        memory_need(config, n_weight_bytes, command.n_context, command.kv_types);
 
     std::string out = line("file", terminal_safe(file.path()));
     out += line("name", terminal_safe(config.name));
@@ -116,7 +117,10 @@ int run_info(const InfoCommand& command) {
     out += "types\n" + quantization_text(file);
     out += line("recurrent state",
                 fmt::format("{} ({} bytes) per session", bytes_text(need.state), need.state));
-    out += line("key-value cache", fmt::format("{} bytes per token", kv_bytes_per_token(config)));
+    out += line("key-value cache", fmt::format("{} bytes per token ({} keys, {} values)",
+                                               kv_bytes_per_token(config, command.kv_types),
+                                               dtype_info(command.kv_types.keys).name,
+                                               dtype_info(command.kv_types.values).name));
     out +=
         line(fmt::format("memory at {}", command.n_context),
              fmt::format("{} = weights {} + state {} + cache {} + scratch {}",

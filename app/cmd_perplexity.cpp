@@ -50,13 +50,13 @@ TextChunks text_of_base(const PerplexityCommand& command, const LogitsBase& base
 
 class Scorer {
 public:
-    Scorer(const Engine& engine, const TextChunks& text, const LogitsBase* base,
-           LogitsBaseWriter* writer)
+    Scorer(const Engine& engine, const TextChunks& text, const KvTypes& kv_types,
+           const LogitsBase* base, LogitsBaseWriter* writer)
         : engine_(engine),
           text_(text),
           base_(base),
           writer_(writer),
-          session_(engine.model(), {.n_context = text.n_context}) {
+          session_(engine.model(), {.n_context = text.n_context, .kv_types = kv_types}) {
         if (base) base_log_probs_.resize(static_cast<size_t>(engine.model().config().n_vocab));
     }
 
@@ -142,7 +142,8 @@ int run_perplexity(const PerplexityCommand& command) {
                        LogitsBaseHeader{engine.model().config().n_vocab, text.n_chunks,
                                         text.n_context, text.tokens});
 
-    Scorer scorer(engine, text, base ? &*base : nullptr, writer ? &*writer : nullptr);
+    Scorer scorer(engine, text, command.kv_types, base ? &*base : nullptr,
+                  writer ? &*writer : nullptr);
     {
         ProgressLine progress;
         for (int64_t chunk = 0; chunk < text.n_chunks; ++chunk) {

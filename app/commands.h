@@ -2,6 +2,8 @@
 // Error; the returned value is the exit status.
 #pragma once
 
+#include "kernels/kv_cache.h"
+
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -28,6 +30,7 @@ struct GenerateCommand {
     int64_t seed = -1;  // -1: a new one every time
     std::vector<std::string> stop_strings;
     int threads = 0;
+    KvTypes kv_types;
     int64_t n_context = 0;
     bool raw = false;
     bool json = false;
@@ -63,6 +66,7 @@ struct EvalCommand {
     std::string logits_file;
     int64_t chunk = 256;
     int threads = 0;
+    KvTypes kv_types;
 };
 int run_eval(const EvalCommand& command);
 
@@ -75,6 +79,7 @@ struct PerplexityCommand {
     int64_t n_chunks = 0;   // at most, 0: all
     bool special = false;   // recognise control tokens in the text
     int threads = 0;
+    KvTypes kv_types;
 };
 int run_perplexity(const PerplexityCommand& command);
 
@@ -102,12 +107,14 @@ struct BenchCommand {
     std::string format = "md";  // or "json", "csv"
     bool ops = false;
     int threads = 0;
+    KvTypes kv_types;
 };
 int run_bench(const BenchCommand& command);
 
 struct InfoCommand {
     std::string model;
     int64_t n_context = 4096;
+    KvTypes kv_types;
 };
 int run_info(const InfoCommand& command);
 

@@ -100,21 +100,22 @@ void TimedBackend::gated_group_norm(float* y, const float* z, int64_t z_stride,
             [&] { inner_.gated_group_norm(y, z, z_stride, weight, eps, n_tokens, n, n_groups); });
 }
 
-void TimedBackend::kv_append(const float* rows, int64_t n_tokens, int64_t kv_dim, int64_t position,
-                             float* cache) {
-    measure("kv_append", product({4, n_tokens, kv_dim}), 0,
-            [&] { inner_.kv_append(rows, n_tokens, kv_dim, position, cache); });
+void TimedBackend::kv_append(const float* rows, int64_t n_tokens, int64_t position,
+                             const KvCache& cache) {
+    measure("kv_append", product({n_tokens, cache.layout.token_bytes()}), 0,
+            [&] { inner_.kv_append(rows, n_tokens, position, cache); });
 }
 
-void TimedBackend::attention(const AttentionShape& shape, const float* q, const float* k_cache,
-                             const float* v_cache, int64_t position, int64_t n_tokens, float* y) {
+void TimedBackend::attention(const AttentionShape& shape, const float* q, const KvCache& keys,
+                             const KvCache& values, int64_t position, int64_t n_tokens, float* y) {
     // Token t looks at position + t + 1 rows.
     const double n_pairs =
         static_cast<double>(n_tokens) *
         (static_cast<double>(position) + (static_cast<double>(n_tokens) + 1) / 2);
-    measure("attention", product({8, position + n_tokens, shape.kv_dim()}),
+    measure("attention",
+            product({position + n_tokens, keys.layout.token_bytes() + values.layout.token_bytes()}),
             4 * n_pairs * static_cast<double>(shape.q_dim()),
-            [&] { inner_.attention(shape, q, k_cache, v_cache, position, n_tokens, y); });
+            [&] { inner_.attention(shape, q, keys, values, position, n_tokens, y); });
 }
 
 void TimedBackend::route(const RouterShape& shape, const float* logits, const Weight& bias,

@@ -47,10 +47,10 @@ public:
     void ssm_scan(const SsmScan& scan) override;
     void gated_group_norm(float* y, const float* z, int64_t z_stride, const Weight& weight,
                           float eps, int64_t n_tokens, int64_t n, int64_t n_groups) override;
-    void kv_append(const float* rows, int64_t n_tokens, int64_t kv_dim, int64_t position,
-                   float* cache) override;
-    void attention(const AttentionShape& shape, const float* q, const float* k_cache,
-                   const float* v_cache, int64_t position, int64_t n_tokens, float* y) override;
+    void kv_append(const float* rows, int64_t n_tokens, int64_t position,
+                   const KvCache& cache) override;
+    void attention(const AttentionShape& shape, const float* q, const KvCache& keys,
+                   const KvCache& values, int64_t position, int64_t n_tokens, float* y) override;
     void route(const RouterShape& shape, const float* logits, const Weight& bias, int64_t n_tokens,
                int32_t* ids, float* weights) override;
     void experts(const Weight& up, const Weight& down, const RouterShape& shape, const int32_t* ids,

@@ -15,6 +15,7 @@
 #pragma once
 
 #include "core/tensor.h"
+#include "kernels/kv_cache.h"
 
 #include <cstdint>
 #include <functional>
@@ -161,15 +162,15 @@ public:
     virtual void rope(const RotaryShape& rotary, int64_t n_heads, int64_t head_dim,
                       int64_t position, int64_t n_tokens, float* x) = 0;
 
-    // Writes the K or V rows of n_tokens tokens at position `position` of a cache [n_context,
-    // kv_dim].
-    virtual void kv_append(const float* rows, int64_t n_tokens, int64_t kv_dim, int64_t position,
-                           float* cache) = 0;
+    // Writes the K or V rows [n_tokens, n_kv_heads * head_dim] of tokens `position` ... into a
+    // cache.
+    virtual void kv_append(const float* rows, int64_t n_tokens, int64_t position,
+                           const KvCache& cache) = 0;
 
     // Causal grouped-query attention on Q and K as they are (see rope): query t sees cache rows [0,
     // position + t], scale head_dim^-1/2, softmax in fp32. q, y: [T, q_dim].
-    virtual void attention(const AttentionShape& shape, const float* q, const float* k_cache,
-                           const float* v_cache, int64_t position, int64_t n_tokens, float* y) = 0;
+    virtual void attention(const AttentionShape& shape, const float* q, const KvCache& keys,
+                           const KvCache& values, int64_t position, int64_t n_tokens, float* y) = 0;
 
     // r = sigmoid(logits); the top-k of r + bias (after group masking) are chosen, their weight is
     // r, normalized and scaled. Ties go to the lower id. logits: [T, n_experts]; ids, weights: [T,

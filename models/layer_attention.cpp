@@ -5,7 +5,7 @@
 namespace nemo {
 
 void attention_layer(const LayerInput& in, const AttentionShape& shape,
-                     const AttentionWeights& weights, float* keys, float* values) {
+                     const AttentionWeights& weights, const KvCache& keys, const KvCache& values) {
     const int64_t n_tokens = in.n_tokens;
     float* q = in.work.get(Scratch::query, n_tokens * shape.q_dim());
     float* k = in.work.get(Scratch::key, n_tokens * shape.kv_dim());
@@ -17,8 +17,8 @@ void attention_layer(const LayerInput& in, const AttentionShape& shape,
         in.backend.rope(rotary, shape.n_heads, shape.head_dim, in.position, n_tokens, q);
         in.backend.rope(rotary, shape.n_kv_heads, shape.head_dim, in.position, n_tokens, k);
     }
-    in.backend.kv_append(k, n_tokens, shape.kv_dim(), in.position, keys);
-    in.backend.kv_append(v, n_tokens, shape.kv_dim(), in.position, values);
+    in.backend.kv_append(k, n_tokens, in.position, keys);
+    in.backend.kv_append(v, n_tokens, in.position, values);
 
     float* y = in.work.get(Scratch::mixed, n_tokens * shape.q_dim());
     in.backend.attention(shape, q, keys, values, in.position, n_tokens, y);

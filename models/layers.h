@@ -69,9 +69,9 @@ struct LayerInput {
 void mamba2_layer(const LayerInput& in, const Mamba2Shape& shape, const Mamba2Weights& weights,
                   float* conv_state, float* ssm_state);
 
-// keys, values: [capacity, kv_dim], T rows are written at `position`.
+// T rows are written to keys and values at `position`.
 void attention_layer(const LayerInput& in, const AttentionShape& shape,
-                     const AttentionWeights& weights, float* keys, float* values);
+                     const AttentionWeights& weights, const KvCache& keys, const KvCache& values);
 
 void mlp_layer(const LayerInput& in, int64_t n_ff, const MlpWeights& weights);
 

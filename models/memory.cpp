@@ -49,12 +49,14 @@ struct ScratchWidths {
 
 }  // namespace
 
-MemoryNeed memory_need(const ModelConfig& config, int64_t n_weight_bytes, int64_t n_context) {
+MemoryNeed memory_need(const ModelConfig& config, int64_t n_weight_bytes, int64_t n_context,
+                       const KvTypes& kv_types) {
     ScratchWidths widths;
     for (const LayerConfig& layer : config.layers) widths.cover(layer, config.n_embd);
     const int64_t n_tokens = std::min(SessionOptions().chunk, n_context);
     const int64_t n_floats = n_tokens * (2 * config.n_embd + widths.sum()) + config.n_vocab;
-    return {n_weight_bytes, recurrent_state_bytes(config), kv_bytes_per_token(config) * n_context,
+    return {n_weight_bytes, recurrent_state_bytes(config),
+            kv_bytes_per_token(config, kv_types) * n_context,
             n_floats * static_cast<int64_t>(sizeof(float))};
 }
 

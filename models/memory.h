@@ -1,6 +1,7 @@
 // How much memory a model takes to run: what `nemo-cli info` and the converter's plan print.
 #pragma once
 
+#include "kernels/kv_cache.h"
 #include "models/config.h"
 
 #include <cstdint>
@@ -18,6 +19,7 @@ struct MemoryNeed {
 };
 
 // Of one session that holds `n_context` tokens.
-MemoryNeed memory_need(const ModelConfig& config, int64_t n_weight_bytes, int64_t n_context);
+MemoryNeed memory_need(const ModelConfig& config, int64_t n_weight_bytes, int64_t n_context,
+                       const KvTypes& kv_types = {});
 
 }  // namespace nemo

@@ -1,24 +1,34 @@
 #include "models/sequence_state.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace nemo {
 
-SequenceState::SequenceState(const ModelConfig& config, Backend& backend) : backend_(backend) {
+namespace {
+
+KvLayout kv_layout(const AttentionShape& shape, DType type) {
+    return {.type = type, .n_heads = shape.n_kv_heads, .head_dim = shape.head_dim};
+}
+
+}  // namespace
+
+SequenceState::SequenceState(const ModelConfig& config, Backend& backend, const KvTypes& kv_types)
+    : backend_(backend) {
     for (const LayerConfig& layer : config.layers) {
         offsets_.push_back(n_recurrent_);
         conv_sizes_.push_back(0);
-        kv_dims_.push_back(0);
+        keys_.emplace_back();
+        values_.emplace_back();
         if (layer.kind == LayerKind::mamba2) {
             conv_sizes_.back() = layer.mamba2.conv_state_size();
             n_recurrent_ += layer.mamba2.conv_state_size() + layer.mamba2.ssm_state_size();
         } else if (layer.kind == LayerKind::attention) {
-            kv_dims_.back() = layer.attention.kv_dim();
+            keys_.back().layout = kv_layout(layer.attention, kv_types.keys);
+            values_.back().layout = kv_layout(layer.attention, kv_types.values);
         }
     }
     recurrent_ = backend_.alloc(n_recurrent_);
-    keys_.resize(config.layers.size());
-    values_.resize(config.layers.size());
 }
 
 void SequenceState::reset() {
@@ -26,19 +36,23 @@ void SequenceState::reset() {
     position_ = 0;
 }
 
+void SequenceState::grow(GrowingCache& cache, int64_t n_positions) {
+    // Whole pages in the same places: what was written is the start of the larger cache.
+    const auto n_floats = [&](int64_t n_rows) {
+        return cache.layout.cache_bytes(n_rows) / static_cast<int64_t>(sizeof(float));
+    };
+    FloatBuffer larger = backend_.alloc(n_floats(n_positions));
+    if (position_ > 0) backend_.copy(cache.memory.get(), n_floats(position_), larger.get());
+    cache.memory = std::move(larger);
+}
+
 void SequenceState::reserve(int64_t n_positions) {
     if (n_positions <= capacity_) return;
-    constexpr int64_t kMinCapacity = 256;
-    const int64_t capacity = std::max({n_positions, 2 * capacity_, kMinCapacity});
-    const auto grow = [&](FloatBuffer& buffer, int64_t kv_dim) {
-        FloatBuffer larger = backend_.alloc(capacity * kv_dim);
-        if (position_ > 0) backend_.copy(buffer.get(), position_ * kv_dim, larger.get());
-        buffer = std::move(larger);
-    };
-    for (size_t i = 0; i < kv_dims_.size(); ++i) {
-        if (kv_dims_[i] == 0) continue;
-        grow(keys_[i], kv_dims_[i]);
-        grow(values_[i], kv_dims_[i]);
+    const int64_t capacity = std::max({n_positions, 2 * capacity_, kKvPageRows});
+    for (size_t i = 0; i < keys_.size(); ++i) {
+        if (keys_[i].layout.n_heads == 0) continue;
+        grow(keys_[i], capacity);
+        grow(values_[i], capacity);
     }
     capacity_ = capacity;
 }
@@ -51,11 +65,13 @@ int64_t recurrent_state_bytes(const ModelConfig& config) {
     return n_floats * static_cast<int64_t>(sizeof(float));
 }
 
-int64_t kv_bytes_per_token(const ModelConfig& config) {
-    int64_t n_floats = 0;
+int64_t kv_bytes_per_token(const ModelConfig& config, const KvTypes& types) {
+    int64_t n_bytes = 0;
     for (const LayerConfig& layer : config.layers)
-        if (layer.kind == LayerKind::attention) n_floats += 2 * layer.attention.kv_dim();
-    return n_floats * static_cast<int64_t>(sizeof(float));
+        if (layer.kind == LayerKind::attention)
+            n_bytes += kv_layout(layer.attention, types.keys).token_bytes() +
+                       kv_layout(layer.attention, types.values).token_bytes();
+    return n_bytes;
 }
 
 }  // namespace nemo

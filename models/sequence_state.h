@@ -16,7 +16,7 @@ namespace nemo {
 
 class SequenceState {
 public:
-    SequenceState(const ModelConfig& config, Backend& backend);
+    SequenceState(const ModelConfig& config, Backend& backend, const KvTypes& kv_types = {});
 
     int64_t position() const { return position_; }
     // After the model has taken in `n_tokens` more tokens.
@@ -32,13 +32,19 @@ public:
     // Of a Mamba-2 layer: [H, N, P].
     float* ssm_state(size_t layer) { return conv_state(layer) + conv_sizes_[layer]; }
     const float* ssm_state(size_t layer) const { return conv_state(layer) + conv_sizes_[layer]; }
-    // Of an attention layer: [capacity, kv_dim], rows below position() are valid.
-    float* keys(size_t layer) { return keys_[layer].get(); }
-    float* values(size_t layer) { return values_[layer].get(); }
-    const float* keys(size_t layer) const { return keys_[layer].get(); }
-    const float* values(size_t layer) const { return values_[layer].get(); }
+    // Of an attention layer; rows below position() are valid.
+    KvCache keys(size_t layer) const { return keys_[layer].cache(); }
+    KvCache values(size_t layer) const { return values_[layer].cache(); }
 
 private:
+    struct GrowingCache {
+        KvLayout layout;
+        FloatBuffer memory;
+
+        KvCache cache() const { return {layout, reinterpret_cast<std::byte*>(memory.get())}; }
+    };
+    void grow(GrowingCache& cache, int64_t n_positions);
+
     Backend& backend_;
     int64_t position_ = 0;
     int64_t capacity_ = 0;  // positions the key-value caches have room for
@@ -46,13 +52,13 @@ private:
     FloatBuffer recurrent_;
     std::vector<int64_t> offsets_;     // per layer, into recurrent_
     std::vector<int64_t> conv_sizes_;  // per layer
-    std::vector<int64_t> kv_dims_;     // per layer, 0 without attention
-    std::vector<FloatBuffer> keys_;
-    std::vector<FloatBuffer> values_;
+    // Per layer; no heads without attention.
+    std::vector<GrowingCache> keys_;
+    std::vector<GrowingCache> values_;
 };
 
 // Bytes of fp32 recurrent state per sequence, and of key-value cache per token.
 int64_t recurrent_state_bytes(const ModelConfig& config);
-int64_t kv_bytes_per_token(const ModelConfig& config);
+int64_t kv_bytes_per_token(const ModelConfig& config, const KvTypes& types = {});
 
 }  // namespace nemo

@@ -18,7 +18,7 @@ Session::Session(const Model& model, const SessionOptions& options)
       n_context_(options.n_context > 0 ? options.n_context : model.config().n_context),
       chunk_(options.chunk),
       work_(model.backend()),
-      state_(model.config(), model.backend()) {
+      state_(model.config(), model.backend(), options.kv_types) {
     NEMO_ASSERT(chunk_ > 0);
     if (n_context_ <= 0) n_context_ = kDefaultContext;
 }

@@ -14,6 +14,7 @@ struct SessionOptions {
     int64_t n_context =
         0;                // most tokens a session may hold; 0: the length the model was trained for
     int64_t chunk = 256;  // prompt tokens taken in at once; bounds scratch memory and stop latency
+    KvTypes kv_types;     // number formats of the key-value caches
 };
 
 class Session {

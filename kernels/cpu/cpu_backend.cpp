@@ -5,6 +5,7 @@
 #include "core/environment.h"
 #include "core/error.h"
 #include "core/thread_pool.h"
+#include "kernels/cpu/attention.h"
 #include "kernels/cpu/experts.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/panel_product.h"
@@ -29,27 +30,10 @@ constexpr int64_t kTokenGrain = 4;
 constexpr int64_t kGroupGrain = 4;
 constexpr int64_t kConvChannels = 256;
 constexpr int64_t kElementGrain = 16384;
-// Cache rows that attention weighs before it moves on to the next head that shares them.
-constexpr int64_t kValueRows = 64;
 
 float softplus(float x) {
     return x > 20.0f ? x : std::log1p(std::exp(x));
 }
-
-struct AttentionCall {
-    const AttentionShape& shape;
-    const float* q;
-    const float* k_cache;
-    const float* v_cache;
-    int64_t position;
-    float* y;
-};
-
-struct AttentionScratch {
-    Scratch<float> scaled_q;
-    Scratch<const float*> q_rows;
-    Scratch<float> scores;
-};
 
 class CpuBackend final : public Backend {
 public:
@@ -57,9 +41,9 @@ public:
         : pool_(n_threads),
           ops_(ops),
           panels_(pool_.n_threads()),
+          attention_(pool_.n_threads()),
           tiles_(static_cast<size_t>(pool_.n_threads())),
           floats_(tiles_.size()),
-          attention_(tiles_.size()),
           routers_(tiles_.size()) {}
 
     void set_observer(MatmulObserver* observer) override { observer_ = observer; }
@@ -176,18 +160,14 @@ public:
         });
     }
 
-    void kv_append(const float* rows, int64_t n_tokens, int64_t kv_dim, int64_t position,
-                   float* cache) override {
-        copy(rows, n_tokens * kv_dim, cache + position * kv_dim);
+    void kv_append(const float* rows, int64_t n_tokens, int64_t position,
+                   const KvCache& cache) override {
+        append_rows(pool_, rows, n_tokens, position, cache);
     }
 
-    void attention(const AttentionShape& shape, const float* q, const float* k_cache,
-                   const float* v_cache, int64_t position, int64_t n_tokens, float* y) override {
-        const AttentionCall call = {shape, q, k_cache, v_cache, position, y};
-        const int64_t n_kv = shape.n_kv_heads;
-        pool_.parallel_for(n_tokens * n_kv, 1, [&](int64_t i, int64_t, int thread) {
-            attend(call, i / n_kv, i % n_kv, attention_[static_cast<size_t>(thread)]);
-        });
+    void attention(const AttentionShape& shape, const float* q, const KvCache& keys,
+                   const KvCache& values, int64_t position, int64_t n_tokens, float* y) override {
+        attention_.run(ops_.attention, pool_, {shape, q, keys, values, position, n_tokens, y});
     }
 
     void route(const RouterShape& shape, const float* logits, const Weight& bias, int64_t n_tokens,
@@ -244,51 +224,16 @@ private:
                    .n_tokens = n_tokens});
     }
 
-    // All query heads of one token that share a K/V head: each row of the cache serves all of them.
-    void attend(const AttentionCall& call, int64_t token, int64_t kv_head,
-                AttentionScratch& scratch) {
-        const AttentionShape& shape = call.shape;
-        const int64_t dim = shape.head_dim, stride = shape.kv_dim();
-        const int64_t n_sharing = shape.n_heads / shape.n_kv_heads;
-        const int64_t n_rows = call.position + token + 1;
-        const int64_t first = token * shape.q_dim() + kv_head * n_sharing * dim;
-
-        const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
-        float* q = scratch.scaled_q.get(n_sharing * dim);
-        for (int64_t i = 0; i < n_sharing * dim; ++i) q[i] = call.q[first + i] * scale;
-        const float** q_rows = scratch.q_rows.get(n_sharing);
-        for (int64_t h = 0; h < n_sharing; ++h) q_rows[h] = q + h * dim;
-
-        float* scores = scratch.scores.get(n_sharing * n_rows);  // [n_sharing, n_rows]
-        ops_.dot_f32({.rows = reinterpret_cast<const unsigned char*>(call.k_cache + kv_head * dim),
-                      .row_bytes = stride * static_cast<int64_t>(sizeof(float)),
-                      .n_rows = n_rows,
-                      .n = dim,
-                      .x = q_rows,
-                      .n_tokens = n_sharing,
-                      .tile = scores,
-                      .tile_stride = n_rows});
-        for (int64_t h = 0; h < n_sharing; ++h) ops_.softmax(scores + h * n_rows, n_rows);
-
-        float* y = call.y + first;
-        std::fill_n(y, n_sharing * dim, 0.0f);
-        for (int64_t row = 0; row < n_rows; row += kValueRows)
-            for (int64_t h = 0; h < n_sharing; ++h)
-                ops_.weighted_sum(scores + h * n_rows + row,
-                                  call.v_cache + row * stride + kv_head * dim, stride,
-                                  std::min(kValueRows, n_rows - row), dim, y + h * dim);
-    }
-
     ThreadPool pool_;
     const TierOps& ops_;
     MatmulObserver* observer_ = nullptr;
     DotInput input_;
     PanelProduct panels_;
     Experts experts_;
+    Attention attention_;
     // One per thread.
     std::vector<TileScratch> tiles_;
     std::vector<Scratch<float>> floats_;
-    std::vector<AttentionScratch> attention_;
     std::vector<RouterScratch> routers_;
 };
 

@@ -10,6 +10,7 @@
 // only; integer sums and the int8 codes of activations are the same in all.
 #pragma once
 
+#include "kernels/cpu/attention_jobs.h"
 #include "kernels/cpu/quant_format.h"
 
 #include <cstdint>
@@ -164,11 +165,7 @@ struct TierOps {
     // y = rms_norm(y * silu(z)) * weight.
     void (*gated_norm)(float* y, const float* z, const float* weight, int64_t n, float eps);
 
-    // x = exp(x - max) / sum of the same.
-    void (*softmax)(float* x, int64_t n);
-    // y [n_columns] += sum over i of weights[i] * rows[i], in the order of i.
-    void (*weighted_sum)(const float* weights, const float* rows, int64_t row_stride,
-                         int64_t n_rows, int64_t n_columns, float* y);
+    AttentionOps attention;
 };
 
 extern const TierOps kScalarOps;

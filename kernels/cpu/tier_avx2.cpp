@@ -17,6 +17,7 @@ typedef uint32_t NativeU __attribute__((vector_size(32)));
 // Sizes of the register blocks; they do not influence results.
 constexpr int kFloatRows = 2, kFloatTokens = 2;
 constexpr int kScanVectors = 2;
+constexpr int kScoreRows = 4, kWeighVectors = 4;
 
 NEMO_INLINE NativeF fma_native(NativeF a, NativeF b, NativeF c) {
     return _mm256_fmadd_ps(a, b, c);
@@ -28,12 +29,26 @@ NEMO_INLINE float sum_native(NativeF v) {
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
+// The sums of the lanes of 8 vectors, each in the order of sum_native.
+NEMO_INLINE NativeF sums_native(const NativeF* v) {
+    __m256 fours[4];
+    for (int i = 0; i < 4; ++i)
+        fours[i] = _mm256_add_ps(_mm256_permute2f128_ps(v[i], v[i + 4], 0x20),
+                                 _mm256_permute2f128_ps(v[i], v[i + 4], 0x31));
+    const __m256 a = _mm256_add_ps(_mm256_shuffle_ps(fours[0], fours[1], 0x44),
+                                   _mm256_shuffle_ps(fours[0], fours[1], 0xee));
+    const __m256 b = _mm256_add_ps(_mm256_shuffle_ps(fours[2], fours[3], 0x44),
+                                   _mm256_shuffle_ps(fours[2], fours[3], 0xee));
+    return _mm256_add_ps(_mm256_shuffle_ps(a, b, 0x88), _mm256_shuffle_ps(a, b, 0xdd));
+}
+
 NEMO_INLINE NativeF load_f16_native(const void* p) {
     return _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(p)));
 }
 
 #include "kernels/cpu/tier_vector.inl"
 
+#include "kernels/cpu/tier_attention.inl"
 #include "kernels/cpu/tier_dot_float.inl"
 #include "kernels/cpu/tier_sequence.inl"
 

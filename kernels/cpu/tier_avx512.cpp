@@ -21,6 +21,7 @@ typedef uint32_t NativeU __attribute__((vector_size(64)));
 // Sizes of the register blocks; they do not influence results.
 constexpr int kFloatRows = 4, kFloatTokens = 4;
 constexpr int kScanVectors = 4;
+constexpr int kScoreRows = 16, kWeighVectors = 8;
 
 NEMO_INLINE NativeF fma_native(NativeF a, NativeF b, NativeF c) {
     return _mm512_fmadd_ps(a, b, c);
@@ -33,12 +34,32 @@ NEMO_INLINE float sum_native(NativeF v) {
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
+// The sums of the lanes of 16 vectors, each in the order of sum_native. Vectors p, p + 4, p + 8 and
+// p + 12 come together in one register, where each keeps a 128-bit part.
+NEMO_INLINE NativeF sums_native(const NativeF* v) {
+    __m512 eights[8], fours[4];
+    for (int i = 0; i < 8; ++i) {
+        const NativeF a = v[i / 2 + i % 2 * 8], b = v[i / 2 + i % 2 * 8 + 4];
+        eights[i] =
+            _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+    }
+    for (int i = 0; i < 4; ++i)
+        fours[i] = _mm512_add_ps(_mm512_shuffle_f32x4(eights[2 * i], eights[2 * i + 1], 0x88),
+                                 _mm512_shuffle_f32x4(eights[2 * i], eights[2 * i + 1], 0xdd));
+    const __m512 a = _mm512_add_ps(_mm512_shuffle_ps(fours[0], fours[1], 0x44),
+                                   _mm512_shuffle_ps(fours[0], fours[1], 0xee));
+    const __m512 b = _mm512_add_ps(_mm512_shuffle_ps(fours[2], fours[3], 0x44),
+                                   _mm512_shuffle_ps(fours[2], fours[3], 0xee));
+    return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd));
+}
+
 NEMO_INLINE NativeF load_f16_native(const void* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
 }
 
 #include "kernels/cpu/tier_vector.inl"
 
+#include "kernels/cpu/tier_attention.inl"
 #include "kernels/cpu/tier_dot_float.inl"
 #include "kernels/cpu/tier_sequence.inl"
 

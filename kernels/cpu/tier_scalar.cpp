@@ -18,6 +18,7 @@ typedef uint32_t NativeU __attribute__((vector_size(16)));
 // Sizes of the register blocks; they do not influence results.
 constexpr int kFloatRows = 1, kFloatTokens = 2;
 constexpr int kScanVectors = 1;
+constexpr int kScoreRows = 2, kWeighVectors = 2;
 
 NEMO_INLINE NativeF fma_native(NativeF a, NativeF b, NativeF c) {
     return a * b + c;
@@ -25,6 +26,13 @@ NEMO_INLINE NativeF fma_native(NativeF a, NativeF b, NativeF c) {
 
 NEMO_INLINE float sum_native(NativeF v) {
     return (v[0] + v[2]) + (v[1] + v[3]);
+}
+
+// The sums of the lanes of 4 vectors, each in the order of sum_native.
+NEMO_INLINE NativeF sums_native(const NativeF* v) {
+    const __m128 a = _mm_add_ps(_mm_shuffle_ps(v[0], v[1], 0x44), _mm_shuffle_ps(v[0], v[1], 0xee));
+    const __m128 b = _mm_add_ps(_mm_shuffle_ps(v[2], v[3], 0x44), _mm_shuffle_ps(v[2], v[3], 0xee));
+    return _mm_add_ps(_mm_shuffle_ps(a, b, 0x88), _mm_shuffle_ps(a, b, 0xdd));
 }
 
 // Moves the bits and lets a multiplication correct the exponent, which is exact for subnormals too.
@@ -42,6 +50,7 @@ NEMO_INLINE NativeF load_f16_native(const void* p) {
 
 #include "kernels/cpu/tier_vector.inl"
 
+#include "kernels/cpu/tier_attention.inl"
 #include "kernels/cpu/tier_dot_float.inl"
 #include "kernels/cpu/tier_sequence.inl"
 

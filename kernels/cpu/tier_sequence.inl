@@ -1,4 +1,4 @@
-// Convolution, scan, norms and the parts of attention.
+// Convolution, scan and norms.
 
 NEMO_INLINE NativeF absolute(NativeF v) {
     return reinterpret_cast<NativeF>(reinterpret_cast<NativeU>(v) & 0x7fffffffu);
@@ -142,58 +142,6 @@ void gated_norm(float* y, const float* z, const float* weight, int64_t n, float 
     for_each_16(n,
                 [&](auto load_at, auto store_at) { store_at(y, load_at(y) * silu(load_at(z))); });
     rms_norm(y, weight, n, eps, y);
-}
-
-// ---- attention
-
-void softmax(float* x, int64_t n) {
-    float largest = x[0];
-    for (int64_t i = 1; i < n; ++i) largest = x[i] > largest ? x[i] : largest;
-    const NativeF shift = NativeF{} + largest;
-    // Not for_each_16: the lanes past the end must add 0, not exp(-largest).
-    Vec16 sums = splat(0.0f);
-    const auto exponential = [&](const Vec16& v) {
-        return map<16>([&](NativeF part) { return exp_native(part - shift); }, v);
-    };
-    int64_t i = 0;
-    for (; i + 16 <= n; i += 16) {
-        const Vec16 e = exponential(load(x + i));
-        store(x + i, e);
-        sums = sums + e;
-    }
-    if (i < n) {
-        store_part(x + i, exponential(load_part(x + i, n - i)), n - i);
-        sums = sums + load_part(x + i, n - i);
-    }
-    const Vec16 inverse = splat(1.0f / sum(sums));
-    for_each_16(n, [&](auto load_at, auto store_at) { store_at(x, load_at(x) * inverse); });
-}
-
-template <int kVectors>
-NEMO_INLINE void weighted_columns(const float* weights, const float* rows, int64_t row_stride,
-                                  int64_t n_rows, float* y) {
-    Vec16 sums[kVectors];
-    for (int v = 0; v < kVectors; ++v) sums[v] = load(y + 16 * v);
-    for (int64_t i = 0; i < n_rows; ++i, rows += row_stride)
-#pragma GCC unroll 4
-        for (int v = 0; v < kVectors; ++v)
-            sums[v] = fma(splat(weights[i]), load(rows + 16 * v), sums[v]);
-    for (int v = 0; v < kVectors; ++v) store(y + 16 * v, sums[v]);
-}
-
-void weighted_sum(const float* weights, const float* rows, int64_t row_stride, int64_t n_rows,
-                  int64_t n_columns, float* y) {
-    int64_t c = 0;
-    for (; c + 16 * kScanVectors <= n_columns; c += 16 * kScanVectors)
-        weighted_columns<kScanVectors>(weights, rows + c, row_stride, n_rows, y + c);
-    for (; c + 16 <= n_columns; c += 16)
-        weighted_columns<1>(weights, rows + c, row_stride, n_rows, y + c);
-    if (c == n_columns) return;
-    const int64_t count = n_columns - c;
-    Vec16 sums = load_part(y + c, count);
-    for (int64_t i = 0; i < n_rows; ++i)
-        sums = fma(splat(weights[i]), load_part(rows + i * row_stride + c, count), sums);
-    store_part(y + c, sums, count);
 }
 
 // ---- results of products

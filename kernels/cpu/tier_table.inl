@@ -19,8 +19,7 @@ constexpr TierOps tier_table(Formats<kIndex...>) {
         .rms_norm = rms_norm,
         .layer_norm = layer_norm,
         .gated_norm = gated_norm,
-        .softmax = softmax,
-        .weighted_sum = weighted_sum,
+        .attention = attention_ops(),
     };
 }
 

@@ -327,3 +327,23 @@ TEST_CASE("info names what the file holds") {
     for (const char* part : {"nemotron_h", "mamba2", "Q8_0", "recurrent state", "memory at 1000"})
         CHECK(contains(info.out, part));
 }
+
+TEST_CASE("the format of the key-value cache can be chosen") {
+    const TempFolder folder;
+    const auto logits_with = [&](std::vector<std::string> types) {
+        const std::string out = (folder / "out.f32").string();
+        types.insert(types.begin(), {"eval", "-m", demo(), "--tokens", "1,5,9", "--logits", out});
+        CHECK(run_cli(types).status == 0);
+        return read_file(out);
+    };
+    const std::string usual = logits_with({});
+    CHECK(logits_with({"-ctk", "f16", "-ctv", "f16"}) == usual);
+    CHECK(logits_with({"-ctk", "f32"}) != usual);
+    CHECK(logits_with({"--cache-type-v", "q8_0"}) != usual);
+    CHECK(run_cli({"-m", demo(), "-p", "x", "-ctk", "q4_0"}).status == 2);
+
+    // One attention layer, 2 x 2 heads of 64 values.
+    CHECK(contains(run_cli({"info", demo()}).out, "512 bytes per token (F16 keys, F16 values)"));
+    CHECK(contains(run_cli({"info", demo(), "-ctk", "q8_0", "-ctv", "f32"}).out,
+                   "(Q8_0 keys, F32 values)"));
+}

@@ -65,13 +65,13 @@ public:
                           float eps, int64_t n_tokens, int64_t n, int64_t n_groups) override {
         inner_.gated_group_norm(y, z, z_stride, weight, eps, n_tokens, n, n_groups);
     }
-    void kv_append(const float* rows, int64_t n_tokens, int64_t kv_dim, int64_t position,
-                   float* cache) override {
-        inner_.kv_append(rows, n_tokens, kv_dim, position, cache);
+    void kv_append(const float* rows, int64_t n_tokens, int64_t position,
+                   const KvCache& cache) override {
+        inner_.kv_append(rows, n_tokens, position, cache);
     }
-    void attention(const AttentionShape& shape, const float* q, const float* k_cache,
-                   const float* v_cache, int64_t position, int64_t n_tokens, float* y) override {
-        inner_.attention(shape, q, k_cache, v_cache, position, n_tokens, y);
+    void attention(const AttentionShape& shape, const float* q, const KvCache& keys,
+                   const KvCache& values, int64_t position, int64_t n_tokens, float* y) override {
+        inner_.attention(shape, q, keys, values, position, n_tokens, y);
     }
     void route(const RouterShape& shape, const float* logits, const Weight& bias, int64_t n_tokens,
                int32_t* ids, float* weights) override {

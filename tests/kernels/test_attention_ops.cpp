@@ -12,72 +12,106 @@ double as_double(float value) {
     return static_cast<double>(value);
 }
 
+// A cache of one format, and the fp32 rows that it holds after rounding.
+struct TestCache {
+    KvLayout layout;
+    std::vector<std::byte> bytes;
+
+    KvCache cache() { return {layout, bytes.data()}; }
+    // [n_rows, n_heads * head_dim].
+    std::vector<float> decoded(int64_t n_rows) {
+        std::vector<float> rows, padded(static_cast<size_t>(layout.padded_dim()));
+        for (int64_t row = 0; row < n_rows; ++row)
+            for (int64_t h = 0; h < layout.n_heads; ++h) {
+                decode_row(layout.type, cache().row(row, h), padded.data(), layout.padded_dim());
+                rows.insert(rows.end(), padded.begin(), padded.begin() + layout.head_dim);
+            }
+        return rows;
+    }
+};
+
+TestCache filled_cache(const AttentionShape& shape, DType type, const std::vector<float>& rows) {
+    TestCache test = {.layout = {type, shape.n_kv_heads, shape.head_dim}};
+    const int64_t n_rows = std::ssize(rows) / shape.kv_dim();
+    test.bytes.resize(static_cast<size_t>(test.layout.cache_bytes(n_rows)));
+    make_cpu_backend(1, CpuTier::scalar)->kv_append(rows.data(), n_rows, 0, test.cache());
+    return test;
+}
+
 struct AttentionCase {
     AttentionShape shape;
     int64_t position;
     int64_t n_tokens;
-    std::vector<float> q, k, v;
+    std::vector<float> q;
+    TestCache keys, values;
+
+    int64_t n_rows() const { return position + n_tokens; }
 };
 
-AttentionCase attention_case(AttentionShape shape, int64_t position, int64_t n_tokens) {
-    const int64_t n_rows = position + n_tokens;
+AttentionCase attention_case(AttentionShape shape, int64_t position, int64_t n_tokens,
+                             KvTypes types = {DType::f32, DType::f32}) {
+    const int64_t n = (position + n_tokens) * shape.kv_dim();
     return {.shape = shape,
             .position = position,
             .n_tokens = n_tokens,
             .q = random_values(n_tokens * shape.q_dim(), 31, 2.0f),
-            .k = random_values(n_rows * shape.kv_dim(), 32),
-            .v = random_values(n_rows * shape.kv_dim(), 33)};
+            .keys = filled_cache(shape, types.keys, random_values(n, 32)),
+            .values = filled_cache(shape, types.values, random_values(n, 33))};
 }
 
 // Queries `first` ... of the case, with what comes after them in the cache already written.
-std::vector<float> run_attention(Backend& backend, const AttentionCase& c, int64_t first,
-                                 int64_t n) {
+std::vector<float> run_attention(Backend& backend, AttentionCase& c, int64_t first, int64_t n) {
     std::vector<float> y(static_cast<size_t>(n * c.shape.q_dim()), 7.0f);
-    backend.attention(c.shape, c.q.data() + first * c.shape.q_dim(), c.k.data(), c.v.data(),
-                      c.position + first, n, y.data());
+    backend.attention(c.shape, c.q.data() + first * c.shape.q_dim(), c.keys.cache(),
+                      c.values.cache(), c.position + first, n, y.data());
     return y;
 }
 
-std::vector<double> expected_attention(const AttentionCase& c) {
+std::vector<double> expected_attention(AttentionCase& c) {
     const int64_t dim = c.shape.head_dim, kv_dim = c.shape.kv_dim();
+    const std::vector<float> k = c.keys.decoded(c.n_rows()), v = c.values.decoded(c.n_rows());
     std::vector<double> y;
     for (int64_t t = 0; t < c.n_tokens; ++t)
         for (int64_t h = 0; h < c.shape.n_heads; ++h) {
             const int64_t kv = h / (c.shape.n_heads / c.shape.n_kv_heads);
-            std::vector<double> p, out(static_cast<size_t>(dim), 0.0);
-            double sum = 0.0;
+            std::vector<double> scores, out(static_cast<size_t>(dim), 0.0);
             for (int64_t row = 0; row <= c.position + t; ++row) {
                 double dot = 0.0;
                 for (int64_t i = 0; i < dim; ++i)
                     dot += as_double(c.q[static_cast<size_t>(t * c.shape.q_dim() + h * dim + i)]) *
-                           as_double(c.k[static_cast<size_t>(row * kv_dim + kv * dim + i)]);
-                p.push_back(std::exp(dot / std::sqrt(static_cast<double>(dim))));
-                sum += p.back();
+                           as_double(k[static_cast<size_t>(row * kv_dim + kv * dim + i)]);
+                scores.push_back(dot / std::sqrt(static_cast<double>(dim)));
             }
-            for (size_t row = 0; row < p.size(); ++row)
+            const double largest = *std::ranges::max_element(scores);
+            double sum = 0.0;
+            for (double& score : scores) sum += score = std::exp(score - largest);
+            for (size_t row = 0; row < scores.size(); ++row)
                 for (size_t i = 0; i < out.size(); ++i)
-                    out[i] += p[row] / sum *
-                              as_double(c.v[row * static_cast<size_t>(kv_dim) +
-                                            static_cast<size_t>(kv * dim) + i]);
+                    out[i] += scores[row] / sum *
+                              as_double(v[row * static_cast<size_t>(kv_dim) +
+                                          static_cast<size_t>(kv * dim) + i]);
             y.insert(y.end(), out.begin(), out.end());
         }
     return y;
 }
 
+constexpr DType kCacheTypes[] = {DType::f32, DType::f16, DType::q8_0};
+
 }  // namespace
 
-TEST_CASE("attention: shared K/V heads, odd head dims, first token and long caches") {
+TEST_CASE("attention: shared K/V heads, odd head dims, first token and several pages") {
     const AttentionShape shapes[] = {{.n_heads = 1, .n_kv_heads = 1, .head_dim = 16},
                                      {.n_heads = 6, .n_kv_heads = 2, .head_dim = 24},
                                      {.n_heads = 5, .n_kv_heads = 5, .head_dim = 7},
+                                     {.n_heads = 40, .n_kv_heads = 8, .head_dim = 40},
                                      {.n_heads = 8, .n_kv_heads = 1, .head_dim = 128}};
     for (const AttentionShape& shape : shapes)
         for (const auto& [position, n_tokens] :
-             {std::pair{0, 1}, {0, 3}, {1, 1}, {14, 3}, {63, 2}, {64, 65}, {300, 1}}) {
+             {std::pair{0, 1}, {0, 3}, {14, 3}, {31, 2}, {255, 1}, {255, 2}, {241, 70}, {700, 1}}) {
             CAPTURE(shape.head_dim);
             CAPTURE(position);
             CAPTURE(n_tokens);
-            const AttentionCase c = attention_case(shape, position, n_tokens);
+            AttentionCase c = attention_case(shape, position, n_tokens);
             const std::vector<double> expected = expected_attention(c);
             for (const CpuTier tier : tiers_here()) {
                 CAPTURE(name_of(tier));
@@ -87,34 +121,72 @@ TEST_CASE("attention: shared K/V heads, odd head dims, first token and long cach
         }
 }
 
-TEST_CASE("attention: same bits for any split of the queries and any number of threads") {
-    const AttentionCase c = attention_case({.n_heads = 6, .n_kv_heads = 2, .head_dim = 24}, 30, 65);
-    for (const CpuTier tier : tiers_here()) {
-        CAPTURE(name_of(tier));
-        const std::vector<float> whole = run_attention(*make_cpu_backend(1, tier), c, 0, 65);
-        for (const std::vector<int64_t>& split : kSplits) {
-            const std::vector<float> y = same_for_all_threads(tier, [&](Backend& backend) {
-                std::vector<float> all;
-                int64_t first = 0;
-                for (const int64_t n : split) {
-                    const std::vector<float> part = run_attention(backend, c, first, n);
-                    all.insert(all.end(), part.begin(), part.end());
-                    first += n;
-                }
-                return all;
-            });
-            CHECK(y == whole);
+TEST_CASE("attention: caches of any format, keys and values apart") {
+    for (const DType keys : kCacheTypes)
+        for (const DType values : kCacheTypes) {
+            AttentionCase c = attention_case({.n_heads = 6, .n_kv_heads = 2, .head_dim = 72}, 270,
+                                             20, {keys, values});
+            const std::vector<double> expected = expected_attention(c);
+            for (const CpuTier tier : tiers_here()) {
+                CAPTURE(name_of(tier));
+                CAPTURE(static_cast<int>(keys));
+                CAPTURE(static_cast<int>(values));
+                check_close(run_attention(*make_cpu_backend(2, tier), c, 0, 20), expected, 3e-6);
+            }
         }
-    }
+}
+
+TEST_CASE("attention: same bits for any split of the queries and any number of threads") {
+    for (const int position : {30, 230, 900})
+        for (const CpuTier tier : tiers_here()) {
+            CAPTURE(name_of(tier));
+            CAPTURE(position);
+            AttentionCase c = attention_case({.n_heads = 6, .n_kv_heads = 2, .head_dim = 24},
+                                             position, 65, {DType::f16, DType::q8_0});
+            const std::vector<float> whole = run_attention(*make_cpu_backend(1, tier), c, 0, 65);
+            for (const std::vector<int64_t>& split : kSplits) {
+                const std::vector<float> y = same_for_all_threads(tier, [&](Backend& backend) {
+                    std::vector<float> all;
+                    int64_t first = 0;
+                    for (const int64_t n : split) {
+                        const std::vector<float> part = run_attention(backend, c, first, n);
+                        all.insert(all.end(), part.begin(), part.end());
+                        first += n;
+                    }
+                    return all;
+                });
+                CHECK(y == whole);
+            }
+        }
 }
 
 TEST_CASE("attention: scores far apart neither overflow nor lose the largest") {
-    AttentionCase c = attention_case({.n_heads = 1, .n_kv_heads = 1, .head_dim = 16}, 40, 1);
-    for (float& q : c.q) q *= 100.0f;
-    const std::vector<double> expected = expected_attention(c);
-    for (const CpuTier tier : tiers_here())
-        // The scores are several hundreds, so their own rounding shows.
-        check_close(run_attention(*make_cpu_backend(1, tier), c, 0, 1), expected, 1e-4);
+    for (const int position : {40, 600}) {
+        AttentionCase c =
+            attention_case({.n_heads = 1, .n_kv_heads = 1, .head_dim = 16}, position, 1);
+        for (float& q : c.q) q *= 100.0f;
+        const std::vector<double> expected = expected_attention(c);
+        for (const CpuTier tier : tiers_here())
+            // The scores are several hundreds, so their own rounding shows.
+            check_close(run_attention(*make_cpu_backend(2, tier), c, 0, 1), expected, 1e-4);
+    }
+}
+
+TEST_CASE("attention: what is not a number stays so in every format, but not for earlier tokens") {
+    const AttentionShape shape = {.n_heads = 2, .n_kv_heads = 1, .head_dim = 8};
+    for (const DType type : kCacheTypes)
+        for (const bool in_keys : {false, true}) {
+            CAPTURE(static_cast<int>(type));
+            CAPTURE(in_keys);
+            AttentionCase c = attention_case(shape, 0, 5, {type, type});
+            std::vector<float> row(8, 1.0f);
+            row[3] = std::nanf("");
+            const auto backend = make_cpu_backend(1);
+            backend->kv_append(row.data(), 1, 3, in_keys ? c.keys.cache() : c.values.cache());
+            const std::vector<float> y = run_attention(*backend, c, 0, 5);
+            for (size_t i = 0; i < 48; ++i) CHECK(std::isfinite(y[i]));
+            for (const size_t i : {48 + 3, 64 + 3}) CHECK(std::isnan(y[i]));
+        }
 }
 
 TEST_CASE("rms_norm: odd sizes, in place, tiny and large values") {
@@ -241,15 +313,33 @@ TEST_CASE("embed: rows of the table in any format") {
     }
 }
 
-TEST_CASE("kv_append, add and copy") {
+TEST_CASE("kv_append writes the codes of the format, and nothing else") {
     const auto backend = make_cpu_backend(2, CpuTier::scalar);
-    const std::vector<float> rows = random_values(3 * 8, 61);
-    std::vector<float> cache(10 * 8, 1.0f);
-    backend->kv_append(rows.data(), 3, 8, 5, cache.data());
-    CHECK(cache[39] == 1.0f);
-    CHECK(std::equal(rows.begin(), rows.end(), cache.begin() + 40));
-    CHECK(cache[64] == 1.0f);
+    const int64_t head_dim = 40;
+    const std::vector<float> rows = random_values(30 * 3 * head_dim, 61);
+    for (const DType type : kCacheTypes) {
+        CAPTURE(static_cast<int>(type));
+        TestCache test = {.layout = {type, 3, head_dim}};
+        test.bytes.assign(static_cast<size_t>(test.layout.cache_bytes(290)), std::byte{1});
+        CHECK(std::ssize(test.bytes) == 2 * 256 * test.layout.token_bytes());
+        backend->kv_append(rows.data(), 30, 250, test.cache());
+        const auto n_row_bytes = static_cast<size_t>(test.layout.row_bytes());
+        for (int64_t row = 240; row < 290; ++row)
+            for (int64_t h = 0; h < 3; ++h) {
+                std::vector<std::byte> expected(n_row_bytes, std::byte{1});
+                if (row >= 250 && row < 280) {
+                    std::vector<float> padded(64, 0.0f);
+                    std::copy_n(rows.data() + ((row - 250) * 3 + h) * head_dim, head_dim,
+                                padded.begin());
+                    encode_row(type, padded.data(), expected.data(), 64);
+                }
+                CHECK(std::memcmp(test.cache().row(row, h), expected.data(), n_row_bytes) == 0);
+            }
+    }
+}
 
+TEST_CASE("add and copy") {
+    const auto backend = make_cpu_backend(2, CpuTier::scalar);
     const std::vector<float> x = random_values(40000, 62);
     std::vector<float> y(x.size());
     backend->copy(x.data(), std::ssize(x), y.data());

@@ -7,6 +7,7 @@ using namespace nemo;
 
 namespace {
 
+constexpr KvTypes kExact = {DType::f32, DType::f32};
 constexpr int64_t kChunks[] = {1, 2, 3, 5, 64, 65, 1000};
 
 // The largest relative error of any position.
@@ -31,6 +32,18 @@ std::vector<float> transposed(const std::vector<float>& state, const Mamba2Shape
     return result;
 }
 
+// [n_rows, n_heads * head_dim].
+std::vector<float> decoded(const KvCache& cache, int64_t n_rows) {
+    const KvLayout& layout = cache.layout;
+    std::vector<float> rows, padded(static_cast<size_t>(layout.padded_dim()));
+    for (int64_t row = 0; row < n_rows; ++row)
+        for (int64_t h = 0; h < layout.n_heads; ++h) {
+            decode_row(layout.type, cache.row(row, h), padded.data(), layout.padded_dim());
+            rows.insert(rows.end(), padded.begin(), padded.begin() + layout.head_dim);
+        }
+    return rows;
+}
+
 void check_states(const GoldenModel& golden, const Model& model, const SequenceState& state) {
     constexpr double kTolerance = 1e-4;
     for (size_t i = 0; i < model.config().layers.size(); ++i) {
@@ -52,8 +65,13 @@ void check_states(const GoldenModel& golden, const Model& model, const SequenceS
         } else if (layer.kind == LayerKind::attention) {
             const auto keys = golden.read<float>(fmt::format("state.k.{}", i));
             const auto values = golden.read<float>(fmt::format("state.v.{}", i));
-            CHECK(relative_error(state.keys(i), keys.data(), keys.size()) < kTolerance);
-            CHECK(relative_error(state.values(i), values.data(), values.size()) < kTolerance);
+            const auto error = [&](const KvCache& cache, const std::vector<float>& expected) {
+                const std::vector<float> rows = decoded(cache, state.position());
+                REQUIRE(rows.size() == expected.size());
+                return relative_error(rows.data(), expected.data(), expected.size());
+            };
+            CHECK(error(state.keys(i), keys) < kTolerance);
+            CHECK(error(state.values(i), values) < kTolerance);
         }
     }
 }
@@ -70,12 +88,34 @@ void check_f32(const std::string& name, CpuTier tier) {
         for (const int64_t chunk : kChunks) {
             CAPTURE(n_threads);
             CAPTURE(chunk);
-            Session session(model, {.n_context = 1000, .chunk = chunk});
+            Session session(model, {.n_context = 1000, .chunk = chunk, .kv_types = kExact});
             const std::vector<float> logits = all_logits(session, tokens);
             CHECK(worst_error(logits, expected, n_vocab) < 1e-4);
             check_states(golden, model, session.state());
             if (first.empty()) first = logits;
             // Not only close: one fixed order of every sum, however the work is cut.
+            CHECK(logits == first);
+        }
+    }
+}
+
+// Only the caches are rounded; the bounds are twice what the worst of these models shows.
+void check_caches(const std::string& name, CpuTier tier, const KvTypes& types, double tolerance) {
+    const GoldenModel golden(name, DType::f32);
+    const auto tokens = golden.read<int32_t>("tokens");
+    const auto expected = golden.read<float>("logits");
+    std::vector<float> first;
+    for (const int n_threads : {1, 2}) {
+        const auto backend = make_cpu_backend(n_threads, tier);
+        const Model model(golden.file(), *backend);
+        const auto n_vocab = static_cast<size_t>(model.config().n_vocab);
+        for (const int64_t chunk : {int64_t{1}, int64_t{5}, int64_t{1000}}) {
+            CAPTURE(n_threads);
+            CAPTURE(chunk);
+            Session session(model, {.n_context = 1000, .chunk = chunk, .kv_types = types});
+            const std::vector<float> logits = all_logits(session, tokens);
+            CHECK(worst_error(logits, expected, n_vocab) < tolerance);
+            if (first.empty()) first = logits;
             CHECK(logits == first);
         }
     }
@@ -94,7 +134,7 @@ void check_quantized(const std::string& name, CpuTier tier, DType type, const st
         for (const int64_t chunk : {int64_t{1}, int64_t{5}, int64_t{1000}}) {
             CAPTURE(n_threads);
             CAPTURE(chunk);
-            Session session(model, {.n_context = 1000, .chunk = chunk});
+            Session session(model, {.n_context = 1000, .chunk = chunk, .kv_types = kExact});
             const std::vector<float> logits = all_logits(session, tokens);
             for (size_t i = 0; i < positions.size(); ++i) {
                 const float* row = &logits[static_cast<size_t>(positions[i]) * n_vocab];
@@ -141,6 +181,18 @@ TEST_CASE("Q8_0 and Q4_0 logits equal the reference on the same rounded weights"
             CAPTURE(cpu_tier_name(tier));
             check_quantized(name, tier, DType::q8_0, "logits.q8_0");
             check_quantized(name, tier, DType::q4_0, "logits.q4_0");
+        }
+    }
+}
+
+TEST_CASE("F32 logits with rounded caches") {
+    for (const std::string& name : golden_names()) {
+        for (const CpuTier tier : tiers_here()) {
+            CAPTURE(name);
+            CAPTURE(cpu_tier_name(tier));
+            check_caches(name, tier, {DType::f16, DType::f16}, 4e-4);
+            check_caches(name, tier, {DType::q8_0, DType::f16}, 5e-3);
+            check_caches(name, tier, {DType::q8_0, DType::q8_0}, 7e-3);
         }
     }
 }

@@ -1,6 +1,8 @@
 #include "core/error.h"
 #include "tests/models/golden_model.h"
 
+#include <algorithm>
+
 using namespace nemo;
 
 TEST_CASE("a session refuses what does not fit, and stays usable") {
@@ -53,4 +55,19 @@ TEST_CASE("a cancelled prompt stops at a chunk's border") {
     CHECK(logits.empty());
     CHECK(session.state().position() == 4);
     CHECK(session.tokens().size() == 4);
+}
+
+TEST_CASE("caches that grow keep what they hold, whatever the chunks") {
+    const GoldenModel golden("dense", DType::f32);
+    const auto backend = make_cpu_backend(2);
+    const Model model(golden.file(), *backend);
+    std::vector<int32_t> tokens(600);
+    for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int32_t>(i * i % 251);
+    std::vector<float> first;
+    for (const int64_t chunk : {int64_t{600}, int64_t{1}, int64_t{250}}) {
+        Session session(model, {.n_context = 600, .chunk = chunk});
+        const auto logits = session.append(tokens);
+        if (first.empty()) first.assign(logits.begin(), logits.end());
+        CHECK(std::ranges::equal(logits, first));
+    }
 }

@@ -1,0 +1,61 @@
+// Attention over a key-value cache: blocked over its pages, with a softmax that is put together
+// from those of the pages.
+//
+// A work item is a tile of queries (a few tokens, all query heads that share one K/V head) against
+// one page or, where there are enough tiles for all threads, against all pages in turn. The sums of
+// the pages are merged in the order of the pages in both cases, and a query's part in a page
+// depends on nothing but the page: the result has the same bits for any number of threads and
+// tokens.
+#pragma once
+
+#include "core/thread_pool.h"
+#include "kernels/backend.h"
+#include "kernels/cpu/scratch.h"
+#include "kernels/cpu/tier.h"
+
+#include <cstdint>
+#include <vector>
+
+namespace nemo {
+
+// As Backend::attention.
+struct AttentionCall {
+    const AttentionShape& shape;
+    const float* q;
+    const KvCache& keys;
+    const KvCache& values;
+    int64_t position;
+    int64_t n_tokens;
+    float* y;
+};
+
+class Attention {
+public:
+    explicit Attention(int n_threads) : threads_(static_cast<size_t>(n_threads)) {}
+
+    void run(const AttentionOps& ops, ThreadPool& pool, const AttentionCall& call);
+
+    struct ThreadScratch {
+        Scratch<float> queries;
+        Scratch<float> scores;
+        Scratch<float> slice;
+        Scratch<float> sums;
+        Scratch<SoftmaxPart> parts;
+    };
+
+private:
+    // Which threads do what.
+    void run_by_tiles(const AttentionOps& ops, ThreadPool& pool, const AttentionCall& call);
+    void run_by_pages(const AttentionOps& ops, ThreadPool& pool, const AttentionCall& call);
+
+    std::vector<ThreadScratch> threads_;
+    // Of all pages, for run_by_pages: [n_pages, n_tokens, n_heads].
+    Scratch<float> page_sums_;
+    Scratch<SoftmaxPart> page_parts_;
+};
+
+// Writes the rows of n_tokens tokens, [n_tokens, n_heads * head_dim], into a cache.
+void append_rows(ThreadPool& pool, const float* rows, int64_t n_tokens, int64_t position,
+                 const KvCache& cache);
+
+}  // namespace nemo

@@ -1,0 +1,68 @@
+// The inner loops of attention, by instruction tier (kernels/cpu/tier.h has the rules).
+//
+// They work on slices of 32 cache rows as fp32, in the order [dim / 16][32][16]: every address of
+// an inner loop is then a constant away from one pointer. `dim` is a multiple of 32
+// (kernels/kv_cache.h).
+#pragma once
+
+#include <cstdint>
+
+namespace nemo {
+
+constexpr int64_t kSliceRows = 32;
+
+// A slice from n_rows rows of a cache; its other rows are left as they are.
+struct SliceJob {
+    const unsigned char* rows;
+    int64_t row_bytes;
+    int64_t n_rows;
+    int64_t dim;
+    const unsigned char* next;  // as many bytes that will be needed soon, or null
+    float* slice;
+};
+
+// scores[i * scores_stride + r] = dot(query i, row r of the slice).
+struct ScoreJob {
+    const float* slice;
+    int64_t n_rows;  // rounded up to a multiple of 16, rows and scores
+    int64_t dim;
+    const float* queries;  // [n_queries, dim]
+    int64_t n_queries;
+    float* scores;
+    int64_t scores_stride;
+};
+
+// sums[i] += sum over rows r of weights[i * weights_stride + r] * row r of the slice, in order.
+struct WeighJob {
+    const float* slice;
+    int64_t n_rows;
+    int64_t dim;
+    const float* weights;
+    int64_t weights_stride;
+    int64_t n_queries;
+    float* sums;  // [n_queries, dim]
+};
+
+// Of some of the scores s that a softmax is taken over: the largest, and the sum of
+// exp(s - largest).
+struct SoftmaxPart {
+    float largest;
+    float sum;
+};
+
+struct AttentionOps {
+    void (*slice_f32)(const SliceJob& job);
+    void (*slice_f16)(const SliceJob& job);
+    void (*slice_q8_0)(const SliceJob& job);
+    void (*score)(const ScoreJob& job);
+    void (*weigh)(const WeighJob& job);
+    // Replaces n > 0 scores by exp(s - largest); those up to the next multiple of 16 by zeros.
+    SoftmaxPart (*exponentials)(float* scores, int64_t n);
+    // Adds the weighted sums [dim] of another part of the same softmax.
+    void (*merge)(const float* sums, const SoftmaxPart& part, int64_t dim, float* total_sums,
+                  SoftmaxPart& total);
+    // y = sums / divisor, n values.
+    void (*divide)(const float* sums, float divisor, int64_t n, float* y);
+};
+
+}  // namespace nemo

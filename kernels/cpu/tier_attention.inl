@@ -1,0 +1,168 @@
+// Attention (kernels/cpu/attention_jobs.h). A tier file defines before
+//   kScoreRows (dividing 16), kWeighVectors: sizes of the register blocks, without influence on
+//   results; sums_native(const NativeF* v): the sums of the lanes of kNativeLanes vectors, each in
+//   sum_native's order.
+
+// ---- slices
+
+struct F32CacheRow {
+    static NEMO_INLINE_MEMBER Vec16 load16(const unsigned char* row, int64_t c) {
+        return load(reinterpret_cast<const float*>(row) + c);
+    }
+};
+
+struct F16CacheRow {
+    static NEMO_INLINE_MEMBER Vec16 load16(const unsigned char* row, int64_t c) {
+        return generate<16>([&](int lane) { return load_f16_native(row + 2 * (c + lane)); });
+    }
+};
+
+// Blocks of 32: an F16 factor, then the codes.
+struct Q8CacheRow {
+    static NEMO_INLINE_MEMBER Vec16 load16(const unsigned char* row, int64_t c) {
+        typedef int8_t NativeI8 __attribute__((vector_size(kNativeLanes)));
+        typedef int32_t NativeI32 __attribute__((vector_size(4 * kNativeLanes)));
+        const unsigned char* block = row + c / 32 * 34;
+        unsigned char halves[2 * kNativeLanes] = {block[0], block[1]};
+        const Vec16 factor = splat(load_f16_native(halves)[0]);
+        return factor * generate<16>([&](int lane) {
+                   NativeI8 codes;
+                   __builtin_memcpy(&codes, block + 2 + c % 32 + lane, sizeof codes);
+                   return __builtin_convertvector(__builtin_convertvector(codes, NativeI32),
+                                                  NativeF);
+               });
+    }
+};
+
+template <class Row>
+void load_slice(const SliceJob& job) {
+    for (int64_t r = 0; r < job.n_rows; ++r) {
+        const unsigned char* row = job.rows + r * job.row_bytes;
+        if (job.next != nullptr)
+            for (int64_t i = 0; i < job.row_bytes; i += 64)
+                __builtin_prefetch(job.next + r * job.row_bytes + i);
+        for (int64_t c = 0; c < job.dim; c += 16)
+            store(job.slice + c * kSliceRows + 16 * r, Row::load16(row, c));
+    }
+}
+
+// ---- scores
+
+// Halves are added until one register is left.
+template <int kLanes>
+NEMO_INLINE NativeF fold(const Vec<kLanes>& a) {
+    if constexpr (kLanes == kNativeLanes) {
+        return a.v;
+    } else {
+        const auto add = [](NativeF x, NativeF y) { return x + y; };
+        return fold(map<kLanes / 2>(add, a.low, a.high));
+    }
+}
+
+// Of 16 rows; each dot product is summed as `sum` does it.
+NEMO_INLINE Vec16 score_16(const float* rows, const float* query, int64_t dim) {
+    NativeF parts[16];
+#pragma GCC unroll 16
+    for (int first = 0; first < 16; first += kScoreRows) {
+        Vec16 sums[kScoreRows];
+        for (int r = 0; r < kScoreRows; ++r) sums[r] = splat(0.0f);
+        const float* chunk = rows + 16 * first;
+        for (int64_t c = 0; c < dim; c += 16, chunk += 16 * kSliceRows) {
+            const Vec16 x = load(query + c);
+#pragma GCC unroll 16
+            for (int r = 0; r < kScoreRows; ++r) sums[r] = fma(load(chunk + 16 * r), x, sums[r]);
+        }
+#pragma GCC unroll 16
+        for (int r = 0; r < kScoreRows; ++r) parts[first + r] = fold(sums[r]);
+    }
+    return generate<16>([&](int lane) { return sums_native(parts + lane); });
+}
+
+void score_rows(const ScoreJob& job) {
+    for (int64_t i = 0; i < job.n_queries; ++i)
+        for (int64_t r = 0; r < job.n_rows; r += 16)
+            store(job.scores + i * job.scores_stride + r,
+                  score_16(job.slice + 16 * r, job.queries + i * job.dim, job.dim));
+}
+
+// ---- softmax
+
+NEMO_INLINE float exp_one(float x) {
+    return exp_native(NativeF{} + x)[0];
+}
+
+// A NaN among the scores is not the largest, but makes the sum one.
+SoftmaxPart exponentials(float* scores, int64_t n) {
+    for (int64_t i = n; i % 16 != 0; ++i) scores[i] = -__builtin_inff();
+    const auto larger = [](NativeF a, NativeF b) { return a > b ? a : b; };
+    Vec16 most = load(scores);
+    for (int64_t i = 16; i < n; i += 16) most = map<16>(larger, load(scores + i), most);
+    float lanes[16];
+    store(lanes, most);
+    float largest = lanes[0];
+    for (const float lane : lanes) largest = lane > largest ? lane : largest;
+
+    const NativeF shift = NativeF{} + largest;
+    Vec16 sums = splat(0.0f);
+    for (int64_t i = 0; i < n; i += 16) {
+        const Vec16 e = map<16>([&](NativeF v) { return exp_native(v - shift); }, load(scores + i));
+        store(scores + i, e);
+        sums = sums + e;
+    }
+    return {largest, sum(sums)};
+}
+
+void merge_parts(const float* sums, const SoftmaxPart& part, int64_t dim, float* total_sums,
+                 SoftmaxPart& total) {
+    const float largest = part.largest > total.largest ? part.largest : total.largest;
+    const float old_factor = exp_one(total.largest - largest);
+    const float new_factor = exp_one(part.largest - largest);
+    total = {largest, total.sum * old_factor + part.sum * new_factor};
+    const Vec16 old_factors = splat(old_factor), new_factors = splat(new_factor);
+    for (int64_t c = 0; c < dim; c += 16)
+        store(total_sums + c, fma(load(sums + c), new_factors, load(total_sums + c) * old_factors));
+}
+
+void divide_sums(const float* sums, float divisor, int64_t n, float* y) {
+    const Vec16 inverse = splat(1.0f / divisor);
+    for_each_16(n, [&](auto load_at, auto store_at) { store_at(y, load_at(sums) * inverse); });
+}
+
+// ---- weighted sums
+
+template <int kVectors>
+NEMO_INLINE void weigh_columns(const float* chunk, const float* weights, int64_t n_rows,
+                               float* sums) {
+    Vec16 totals[kVectors];
+    for (int v = 0; v < kVectors; ++v) totals[v] = load(sums + 16 * v);
+    for (int64_t r = 0; r < n_rows; ++r, chunk += 16) {
+        const Vec16 weight = splat(weights[r]);
+#pragma GCC unroll 8
+        for (int v = 0; v < kVectors; ++v)
+            totals[v] = fma(weight, load(chunk + 16 * kSliceRows * v), totals[v]);
+    }
+    for (int v = 0; v < kVectors; ++v) store(sums + 16 * v, totals[v]);
+}
+
+void weigh_rows(const WeighJob& job) {
+    for (int64_t i = 0; i < job.n_queries; ++i) {
+        const float* weights = job.weights + i * job.weights_stride;
+        float* sums = job.sums + i * job.dim;
+        int64_t c = 0;
+        for (; c + 16 * kWeighVectors <= job.dim; c += 16 * kWeighVectors)
+            weigh_columns<kWeighVectors>(job.slice + c * kSliceRows, weights, job.n_rows, sums + c);
+        for (; c < job.dim; c += 32)
+            weigh_columns<2>(job.slice + c * kSliceRows, weights, job.n_rows, sums + c);
+    }
+}
+
+constexpr AttentionOps attention_ops() {
+    return {.slice_f32 = load_slice<F32CacheRow>,
+            .slice_f16 = load_slice<F16CacheRow>,
+            .slice_q8_0 = load_slice<Q8CacheRow>,
+            .score = score_rows,
+            .weigh = weigh_rows,
+            .exponentials = exponentials,
+            .merge = merge_parts,
+            .divide = divide_sums};
+}
