@@ -1,5 +1,6 @@
 // nemo-cli info: what a model file holds and what it will need in memory.
 #include "app/commands.h"
+#include "core/byte_size.h"
 #include "core/console.h"
 #include "core/error.h"
 #include "core/model_file.h"
@@ -14,19 +15,8 @@ namespace nemo {
 
 namespace {
 
-std::string bytes_text(double n_bytes) {
-    static const char* const kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-    size_t unit = 0;
-    while (n_bytes >= 1024 && unit + 1 < std::size(kUnits)) {
-        n_bytes /= 1024;
-        ++unit;
-    }
-    return unit == 0 ? fmt::format("{:.0f} B", n_bytes)
-                     : fmt::format("{:.2f} {}", n_bytes, kUnits[unit]);
-}
-
-std::string bytes_text(int64_t n_bytes) {
-    return bytes_text(static_cast<double>(n_bytes));
+std::string size_of(int64_t n_bytes) {
+    return size_text(static_cast<uint64_t>(n_bytes));
 }
 
 std::string line(std::string_view label, std::string_view value) {
@@ -81,7 +71,7 @@ std::string quantization_text(const ModelFile& file) {
     for (const auto& [name, share] : sorted)
         text += line(fmt::format("  {}", name),
                      fmt::format("{:>5} tensors {:>14} weights  {}", share.n_tensors,
-                                 share.n_elements, bytes_text(share.n_bytes)));
+                                 share.n_elements, size_of(share.n_bytes)));
     return text;
 }
 
@@ -110,22 +100,21 @@ int run_info(const InfoCommand& command) {
     out += line("vocabulary", std::to_string(config.n_vocab));
     out += line("trained context", std::to_string(config.n_context));
     out += line("weights", fmt::format("{}", n_weights));
-    out += line("file size", fmt::format("{} ({:.2f} bits per weight)",
-                                         bytes_text(static_cast<double>(file.n_file_bytes())),
-                                         static_cast<double>(n_weight_bytes) * 8 /
-                                             static_cast<double>(n_weights)));
+    out +=
+        line("file size",
+             fmt::format("{} ({:.2f} bits per weight)", size_text(file.n_file_bytes()),
+                         static_cast<double>(n_weight_bytes) * 8 / static_cast<double>(n_weights)));
     out += "types\n" + quantization_text(file);
     out += line("recurrent state",
-                fmt::format("{} ({} bytes) per session", bytes_text(need.state), need.state));
+                fmt::format("{} ({} bytes) per session", size_of(need.state), need.state));
     out += line("key-value cache", fmt::format("{} bytes per token ({} keys, {} values)",
                                                kv_bytes_per_token(config, command.kv_types),
                                                dtype_info(command.kv_types.keys).name,
                                                dtype_info(command.kv_types.values).name));
-    out +=
-        line(fmt::format("memory at {}", command.n_context),
-             fmt::format("{} = weights {} + state {} + cache {} + scratch {}",
-                         bytes_text(need.total()), bytes_text(need.weights), bytes_text(need.state),
-                         bytes_text(need.cache), bytes_text(need.scratch)));
+    out += line(fmt::format("memory at {}", command.n_context),
+                fmt::format("{} = weights {} + state {} + cache {} + scratch {}",
+                            size_of(need.total()), size_of(need.weights), size_of(need.state),
+                            size_of(need.cache), size_of(need.scratch)));
     write_stdout(out);
     return 0;
 }

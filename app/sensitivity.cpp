@@ -97,26 +97,16 @@ private:
     ThreadPool pool_;
 };
 
-// The last Mamba-2 layer before an attention layer: what it writes is what attention looks at.
-bool feeds_attention(const ModelConfig& config, int layer) {
-    if (layer < 0 || config.layers[static_cast<size_t>(layer)].kind != LayerKind::mamba2)
-        return false;
-    for (size_t i = static_cast<size_t>(layer) + 1; i < config.layers.size(); ++i) {
-        if (config.layers[i].kind == LayerKind::attention) return true;
-        if (config.layers[i].kind == LayerKind::mamba2) return false;
-    }
-    return false;
-}
-
 std::vector<ClassSensitivity> tensor_classes(const Model& model) {
     std::vector<ClassSensitivity> classes;
-    for (const TensorSpec& spec : tensor_inventory(model.config())) {
+    const std::vector<TensorSpec> inventory = tensor_inventory(model.config());
+    const std::set<int> before_attention = layers_before_attention(inventory);
+    for (const TensorSpec& spec : inventory) {
         const TensorView* tensor = model.file().find(spec.name);
         const bool fits = spec.dims[0] % dtype_info(kCoarseType).block_size == 0;
         if (spec.always_f32 || tensor == nullptr || !fits) continue;
-        const std::string name =
-            tensor_stem(spec.name) +
-            (feeds_attention(model.config(), spec.layer) ? " before attention" : "");
+        const std::string name = tensor_stem(spec.name) +
+                                 (before_attention.contains(spec.layer) ? " before attention" : "");
         auto found = std::ranges::find(classes, name, &ClassSensitivity::name);
         if (found == classes.end()) found = classes.insert(found, {.name = name});
         found->tensors.push_back(spec.name);

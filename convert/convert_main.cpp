@@ -36,13 +36,6 @@ double seconds_since(Clock::time_point start) {
     return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-std::string size_text(uint64_t n_bytes) {
-    const auto n = static_cast<double>(n_bytes);
-    if (n_bytes < 1'000'000) return fmt::format("{:.1f} kB", n / 1e3);
-    if (n_bytes < 1'000'000'000) return fmt::format("{:.1f} MB", n / 1e6);
-    return fmt::format("{:.2f} GB", n / 1e9);
-}
-
 // Shows bytes, rate and time left; ends the work on Ctrl-C.
 class ProgressReport {
 public:
@@ -83,8 +76,12 @@ TypeRequest type_request(const ConvertCommand& command) {
         const size_t equals = text.find('=');
         if (equals == std::string::npos || equals + 1 == text.size())
             fail(ErrorCode::usage, "--tensor-type {}: expected NAME=TYPE", text);
-        request.overrides.push_back(
-            {text.substr(0, equals), type_of(text.substr(equals + 1))->base});
+        const OutputType type = type_of(text.substr(equals + 1)).value();
+        if (type.name != dtype_info(type.base).name)
+            fail(ErrorCode::usage,
+                 "--tensor-type {}: {} is a mix; one format is needed, such as {}", text, type.name,
+                 dtype_info(type.base).name);
+        request.overrides.push_back({text.substr(0, equals), type.base});
     }
     request.n_threads = command.n_threads;
     return request;
@@ -109,7 +106,9 @@ ConversionPlan make_plan(const ConvertCommand& command) {
     if (by_size) type = uniform_output_type(kDefaultType);
     if (!type && !(command.tensor_types.empty() && command.importance.empty()) &&
         !std::filesystem::is_directory(command.input))
-        fail(ErrorCode::usage, "--tensor-type and --imatrix need --type, --fit or --bpw");
+        fail(ErrorCode::usage,
+             "--tensor-type and --imatrix need --type, --fit or --bpw where the input is a GGUF "
+             "file; --type AUTO leaves all other tensors as they are");
     const uint64_t max_part_bytes =
         command.max_part_size.empty() ? 0 : parse_byte_size(command.max_part_size);
     ConversionPlan plan = make_plan(
@@ -133,7 +132,7 @@ std::string written_text(const ConversionPlan& plan, const std::string& output, 
         n_parts > 1 ? fmt::format(" to {}", part_path(output, n_parts - 1, n_parts).string()) : "";
     return fmt::format("wrote {}{}: {} tensors, {:.2f} bits per weight, {} in {:.1f} s\n",
                        part_path(output, 0, n_parts).string(), last, plan.tensors.size(),
-                       bits_per_weight(plan), size_text(n_bytes), seconds);
+                       plan.bits_per_weight(), size_text(n_bytes), seconds);
 }
 
 int run(const ConvertCommand& command) {
@@ -147,8 +146,7 @@ int run(const ConvertCommand& command) {
         return 0;
     }
 
-    for (const std::string& note : plan.notes)
-        write_stderr(terminal_safe(fmt::format("nemo-convert: {}\n", note)));
+    for (const std::string& note : plan.notes) write_stderr(terminal_safe(note + "\n"));
 
     check_target(plan, command.output, command.force);
     uint64_t n_kept_bytes = 0;

@@ -12,9 +12,30 @@ namespace nemo {
 
 namespace {
 
+CLI::Validator above_zero() {
+    return {[](const std::string& text) {
+                double value = 0;
+                const bool fits = CLI::detail::lexical_cast(text, value) && value > 0;
+                return fits ? "" : text + " is no number above 0";
+            },
+            ""};
+}
+
+// "F32, F16, ..." in lines of a width to read.
+std::string wrapped(const std::string& list, size_t width) {
+    std::string text;
+    size_t column = 0;
+    for (const char c : list) {
+        const bool breaks = c == ' ' && column >= width;
+        text += breaks ? '\n' : c;
+        column = breaks ? 0 : column + 1;
+    }
+    return text;
+}
+
 void add_thread_option(CLI::App& app, int& n_threads) {
     app.add_option("--threads,-t", n_threads, "Threads to use (default: one per core)")
-        ->check(CLI::Range(1, 1024))
+        ->check(CLI::Range(1, 1024).description(""))
         ->type_name("N");
 }
 
@@ -41,15 +62,17 @@ const CLI::App* describe_verify(CLI::App& app, VerifyCommand& command) {
 
 void describe_edits(CLI::App& app, ConvertCommand& command) {
     app.add_option("--set", command.set,
-                   "Give a key of the file's metadata this value; a new key needs a type: "
-                   "KEY:TYPE=VALUE with u8 to u64, i8 to i64, f32, f64, bool, str; repeatable")
+                   "Give a key of the file's metadata this value; repeatable;\n"
+                   "a new key needs a type: KEY:TYPE=VALUE with u8 to u64,\n"
+                   "i8 to i64, f32, f64, bool, str")
         ->allow_extra_args(false)
         ->type_name("KEY=VALUE");
     app.add_option("--unset", command.unset, "Leave a key out; repeatable")
         ->allow_extra_args(false)
         ->type_name("KEY");
     app.add_option("--tokenizer", command.tokenizer,
-                   "Take tokenizer and chat template from this Hugging Face folder")
+                   "Take tokenizer and chat template from this folder of a\n"
+                   "Hugging Face checkpoint")
         ->type_name("DIR");
     app.add_option("--chat-template", command.chat_template,
                    "Take the chat template from this file")
@@ -57,59 +80,59 @@ void describe_edits(CLI::App& app, ConvertCommand& command) {
 }
 
 void describe_types(CLI::App& app, ConvertCommand& command) {
-    CLI::Option* type =
-        app.add_option("TYPE,--type,--outtype", command.type_name,
-                       "Number format of the weights, or a mix of them: " + output_type_names() +
-                           " (AUTO: as stored, FP8 as Q8_0). Default: Q8_0 for a checkpoint; a "
-                           "GGUF file's tensors stay as they are")
-            ->type_name("TYPE");
-    CLI::Option* fit = app.add_option("--fit", command.fit,
-                                      "Choose the format of each tensor by measured error, so that "
-                                      "the file has at most this size: 6GiB, 500MB")
-                           ->type_name("SIZE")
-                           ->excludes(type);
+    app.add_option("TYPE,--type,--outtype", command.type_name,
+                   "Number format of the weights, or a mix (see below)")
+        ->type_name("");
+    app.add_option("--fit", command.fit,
+                   "Choose each tensor's format by measured error,\n"
+                   "so that the file has at most this size: 6GiB, 500MB")
+        ->type_name("SIZE");
     app.add_option("--bpw", command.bits_per_weight, "The same with bits per weight: 4.6")
-        ->check(CLI::Range(0.1, 32.0))
-        ->type_name("X")
-        ->excludes(fit)
-        ->excludes(type);
+        ->check(above_zero())
+        ->type_name("X");
     app.add_option("--tensor-type", command.tensor_types,
-                   "The format of one tensor or one kind of tensor (attn_v=Q8_0); repeatable")
+                   "The format of one tensor or one kind of tensor\n"
+                   "(attn_v=Q8_0); repeatable")
         ->allow_extra_args(false)
         ->type_name("NAME=TYPE");
-    app.add_option(
-           "--imatrix", command.importance,
-           "Importance matrix (nemo-cli imatrix, llama-imatrix): encode so that the columns "
-           "that are used most come out best")
+    app.add_option("--imatrix", command.importance,
+                   "Importance matrix (nemo-cli imatrix, llama-imatrix):\n"
+                   "the columns that are used most come out best")
         ->type_name("FILE");
 }
 
 void describe_convert(CLI::App& app, ConvertCommand& command) {
     app.set_version_flag("--version", std::string("nemo-convert ") + kVersion);
     app.add_option("IN", command.input,
-                   "Folder of a Hugging Face checkpoint (config.json, *.safetensors and the "
-                   "tokenizer's files), or a GGUF file; of a split one any part")
-        ->type_name("DIR|FILE");
+                   "Folder of a Hugging Face checkpoint (config.json,\n"
+                   "*.safetensors and the tokenizer's files), or a GGUF file;\n"
+                   "of a split one any part")
+        ->type_name("");
     app.add_option("OUT,--outfile", command.output, "The GGUF file to write (not for --dry-run)")
-        ->type_name("FILE");
+        ->type_name("");
     describe_types(app, command);
     app.add_option("--split-max-size", command.max_part_size,
-                   "Write OUT-00001-of-0000N.gguf ... of at most this size each: 2G, 500MB")
+                   "Write OUT-00001-of-0000N.gguf ... of at most this size\n"
+                   "each: 2G, 500MB")
         ->type_name("SIZE");
     describe_edits(app, command);
     add_thread_option(app, command.n_threads);
     app.add_flag("--force", command.force, "Replace OUT if it exists");
-    app.add_flag(
-        "--no-mtp", command.no_mtp,
-        "Leave out the multi-token prediction head (nemo does not run it; llama.cpp drafts "
-        "with it)");
+    app.add_flag("--no-mtp", command.no_mtp,
+                 "Leave out the multi-token prediction head (nemo does not\n"
+                 "run it; llama.cpp drafts with it)");
     app.add_flag("--resume", command.resume,
-                 "Go on where a killed run with the same input and options stopped, if there is "
-                 "one; and if this run is ended, keep what it has for the next");
+                 "Go on where a killed run with the same input and options\n"
+                 "stopped, if there is one; and if this run is ended, keep\n"
+                 "what it has for the next");
     app.add_flag("--dry-run", command.dry_run,
-                 "Check everything, print what would be written and the memory it takes to run, "
-                 "and stop");
+                 "Check everything, print what would be written and the\n"
+                 "memory it takes to run, and stop");
     app.footer(
+        "TYPE, at most one of this, --fit and --bpw:\n" + wrapped(output_type_names(), 78) +
+        ".\n"
+        "AUTO keeps what the input has, FP8 as Q8_0. Default: Q8_0 for a checkpoint; the tensors\n"
+        "of a GGUF file stay as they are.\n\n"
         "Examples:\n"
         "  nemo-convert assets/demo demo.gguf --type Q8_0\n"
         "  nemo-convert ~/models/Nemotron-H-8B nemotron.gguf --type q4_k_m --threads 8\n"
@@ -152,6 +175,9 @@ ConverterCommand parse_converter_command(int argc, const char* const* argv) {
     }
     if (inspect_app->parsed()) return inspect;
     if (verify_app->parsed()) return verify;
+    if (!convert.type_name.empty() + !convert.fit.empty() + (convert.bits_per_weight > 0) > 1)
+        fail(ErrorCode::usage,
+             "--type, --fit and --bpw exclude each other: a size decides on the types itself");
     if (convert.input.empty()) fail(ErrorCode::usage, "IN is missing; see nemo-convert --help");
     if (convert.output.empty() && !convert.dry_run)
         fail(ErrorCode::usage, "OUT is missing; see nemo-convert --help");

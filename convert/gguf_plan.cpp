@@ -54,10 +54,10 @@ std::map<std::string, PlannedTensor> requantized_tensors(
             const std::string problem = tensor_problem(expected, tensor);
             if (!problem.empty()) fail(ErrorCode::bad_file, "{}: {}", file->path(), problem);
         }
-        misfits.add(spec, types[i]);
         PlannedTensor planned = {std::move(spec), types[i].dtype,
                                  std::make_shared<GgufSource>(file, *tensor)};
         set_type(planned, types[i], type);
+        misfits.add(planned);
         result.insert_or_assign(tensor->name, std::move(planned));
     }
     misfits.append_to(warnings);
@@ -131,8 +131,10 @@ void plan_requantized(const std::shared_ptr<const ModelFile>& file, const Output
         if (stays(tensor, known, *file)) plan.tensors.push_back(copied(file, tensor));
     }
     losses.append_to(plan.warnings);
-    plan.metadata.set_u32("general.file_type", type.file_type);
-    plan.metadata.set_u32("general.quantization_version", 2);
+    set_file_type(type, plan);
+    // They tell of the encoding that is being replaced.
+    plan.metadata.erase_if(
+        [](std::string_view key) { return key.starts_with("quantize.imatrix."); });
 }
 
 void plan_copied(const std::shared_ptr<const ModelFile>& file, ConversionPlan& plan) {
@@ -155,7 +157,12 @@ GgufMetadata kept_metadata(const ModelFile& file) {
 
 // The prediction blocks are the last ones; without them the file is as if it never had any.
 void leave_out_prediction_head(ConversionPlan& plan) {
-    if (!plan.config || plan.config->prediction_blocks.empty()) return;
+    if (!plan.config)
+        fail(ErrorCode::bad_file,
+             "{}: of an architecture that nemo does not know; which of its blocks are a prediction "
+             "head it cannot tell",
+             plan.input_files.at(0).string());
+    if (plan.config->prediction_blocks.empty()) return;
     std::set<std::string> dropped;
     for (const TensorSpec& spec : tensor_inventory(*plan.config))
         if (spec.is_prediction()) dropped.insert(fmt::format("blk.{}.", spec.block));

@@ -8,8 +8,8 @@
 
 namespace nemo {
 
-// Without a type every tensor is copied as it is. Throws Error{bad_file}, also if there is a type
-// and the file's architecture is unknown.
+// Without a type every tensor is copied as it is. Throws Error{bad_file}, also if the file's
+// architecture is unknown and there is a type, or a prediction head to be left out.
 ConversionPlan make_gguf_plan(const std::filesystem::path& path,
                               const std::optional<OutputType>& type, PredictionHead head);
 

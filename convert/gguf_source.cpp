@@ -18,6 +18,22 @@ const TensorView* find_factors(const TensorView& tensor, const ModelFile& file) 
     return fits ? factors : nullptr;
 }
 
+std::vector<float> read_factors(const TensorView& tensor, const ModelFile& file) {
+    const TensorView* view = find_factors(tensor, file);
+    if (view == nullptr) return {};
+    std::vector<float> factors(static_cast<size_t>(view->n_elements()));
+    decode_row(view->dtype, view->data, factors.data(), view->n_elements());
+    return factors;
+}
+
+void apply_factors(std::span<const float> factors, const TensorView& tensor, int64_t first,
+                   std::span<float> values) {
+    if (factors.empty()) return;
+    const int64_t n_per_matrix = tensor.dims[0] * tensor.dims[1];
+    for (size_t i = 0; i < values.size(); ++i)
+        values[i] *= factors[static_cast<size_t>((first + static_cast<int64_t>(i)) / n_per_matrix)];
+}
+
 std::string fused_name(const TensorSpec& spec) {
     const bool is_part = spec.role == TensorRole::attn_q || spec.role == TensorRole::attn_k ||
                          spec.role == TensorRole::attn_v;
@@ -25,12 +41,7 @@ std::string fused_name(const TensorSpec& spec) {
 }
 
 GgufSource::GgufSource(std::shared_ptr<const ModelFile> file, const TensorView& tensor)
-    : file_(std::move(file)), tensor_(tensor) {
-    const TensorView* factors = find_factors(tensor_, *file_);
-    if (factors == nullptr) return;
-    factors_.resize(static_cast<size_t>(factors->n_elements()));
-    decode_row(factors->dtype, factors->data, factors_.data(), factors->n_elements());
-}
+    : file_(std::move(file)), tensor_(tensor), factors_(read_factors(tensor_, *file_)) {}
 
 // Whole blocks are decoded in place; a range that cuts one takes a detour.
 void GgufSource::decode(int64_t first, int64_t n, float* target) const {
@@ -49,14 +60,11 @@ void GgufSource::decode(int64_t first, int64_t n, float* target) const {
 
 void GgufSource::read(int64_t first, int64_t n, float* target) const {
     decode(first, n, target);
-    const int64_t n_per_matrix = tensor_.dims[0] * tensor_.dims[1];
-    for (int64_t i = 0; i < n; ++i) {
-        if (!factors_.empty())
-            target[i] *= factors_[static_cast<size_t>((first + i) / n_per_matrix)];
+    apply_factors(factors_, tensor_, first, {target, static_cast<size_t>(n)});
+    for (int64_t i = 0; i < n; ++i)
         if (!std::isfinite(target[i]))
             fail(ErrorCode::bad_file, "{}: tensor {}: element {} is {}", file_->path(),
                  tensor_.name, first + i, target[i]);
-    }
 }
 
 void GgufSource::read_encoded(int64_t first_row, int64_t n_rows, std::byte* target) const {

@@ -5,7 +5,9 @@
 #include "core/model_file.h"
 #include "models/inventory.h"
 
+#include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -14,6 +16,12 @@ namespace nemo {
 // The factors of an NVFP4 tensor, one per matrix, which lie in a tensor of their own; nullptr if
 // the tensor has none, or none that fit.
 const TensorView* find_factors(const TensorView& tensor, const ModelFile& file);
+
+// These factors, [n_matrices]; empty: none.
+std::vector<float> read_factors(const TensorView& tensor, const ModelFile& file);
+// Multiplies the values of a tensor from element `first` on with their matrices' factors.
+void apply_factors(std::span<const float> factors, const TensorView& tensor, int64_t first,
+                   std::span<float> values);
 
 // Some converters store Q, K and V as the rows of one tensor: its name, of the spec of one of them;
 // empty for any other.

@@ -58,11 +58,30 @@ std::string recent_features(const ModelConfig& config, const BlockShapes& blocks
     return names;
 }
 
+// Of architecture nemotron, where llama.cpp derives dimensions from others.
+std::vector<std::string> nemotron_limits(const ModelConfig& config, const BlockShapes& blocks) {
+    std::vector<std::string> limits;
+    if (config.tied_embeddings)
+        limits.push_back(
+            "llama.cpp cannot load this model: its head is the embedding table, but for the "
+            "architecture nemotron llama.cpp needs a tensor output.weight");
+    for (const AttentionShape* attention : blocks.attention) {
+        if (attention == nullptr || attention->q_dim() == config.n_embd) continue;
+        limits.push_back(fmt::format(
+            "llama.cpp cannot load this model: {} attention heads of size {} make {}, but for the "
+            "architecture nemotron llama.cpp needs the hidden size, {}",
+            attention->n_heads, attention->head_dim, attention->q_dim(), config.n_embd));
+        break;
+    }
+    return limits;
+}
+
 }  // namespace
 
 std::vector<std::string> llama_cpp_limits(const ModelConfig& config) {
     std::vector<std::string> limits;
     const BlockShapes blocks(config);
+    if (config.architecture == "nemotron") limits = nemotron_limits(config, blocks);
     if (config.has_moe() && config.n_layers(LayerKind::mlp) > 0)
         limits.push_back("llama.cpp cannot load this model: it has experts and dense MLP layers");
     if (const std::string names = varying_dimensions(blocks); !names.empty())

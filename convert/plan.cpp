@@ -16,11 +16,6 @@ namespace nemo {
 
 namespace {
 
-Json read_json_file(const std::filesystem::path& path) {
-    const MappedFile file = MappedFile::open(path);
-    return parse_json(file.text(), file.path());
-}
-
 // ---------------------------------------------------------------- tensors
 
 void plan_tensors(const ModelConfig& config, const OutputType& type, PredictionHead head,
@@ -33,7 +28,7 @@ void plan_tensors(const ModelConfig& config, const OutputType& type, PredictionH
         WeightSourcePtr tensor = checkpoint.bind(specs[i]);
         PlannedTensor planned = {std::move(specs[i]), types[i].dtype, std::move(tensor)};
         set_type(planned, types[i], type);
-        if (planned.dtype == types[i].dtype) misfits.add(planned.spec, types[i]);
+        misfits.add(planned);
         append_tensor(std::move(planned), plan.tensors);
     }
     misfits.append_to(plan.warnings);
@@ -114,6 +109,23 @@ const float* PlannedTensor::importance_of_row(int64_t row) const {
     return importance->mean_square.data() + row / spec.dims[1] * spec.dims[0];
 }
 
+int64_t ConversionPlan::n_weights() const {
+    int64_t n = 0;
+    for (const PlannedTensor& tensor : tensors) n += tensor.spec.n_elements();
+    return n;
+}
+
+uint64_t ConversionPlan::n_tensor_bytes() const {
+    uint64_t n = 0;
+    for (const PlannedTensor& tensor : tensors) n += tensor.info().n_bytes();
+    return n;
+}
+
+double ConversionPlan::bits_per_weight() const {
+    const auto n = static_cast<double>(n_weights());
+    return n > 0 ? 8 * static_cast<double>(n_tensor_bytes()) / n : 0;
+}
+
 std::vector<GgufTensorInfo> ConversionPlan::tensor_infos() const {
     return tensor_infos({GgufMetadata(), 0, tensors.size()});
 }
@@ -156,8 +168,7 @@ ConversionPlan make_checkpoint_plan(const std::filesystem::path& directory, cons
 
     add_config_metadata(config, plan.metadata);
     plan.metadata.set_string("general.type", "model");
-    plan.metadata.set_u32("general.file_type", type.file_type);
-    plan.metadata.set_u32("general.quantization_version", 2);
+    set_file_type(type, plan);
     add_sampling_metadata(directory / "generation_config.json", plan.metadata);
     add_tokenizer_metadata(tokenizer, plan.metadata);
     plan.config = std::move(config);
@@ -186,7 +197,7 @@ void use_importance(ConversionPlan& plan, std::shared_ptr<const Importance> impo
     size_t n_used = 0;
     size_t n_missing = 0;
     for (PlannedTensor& tensor : plan.tensors) {
-        if (tensor.spec.always_f32) continue;
+        if (!is_encoded(tensor.spec)) continue;
         const std::array<int64_t, 4>& dims = tensor.spec.dims;
         const bool found =
             !importance->weights(tensor.spec.name, dims[0], dims[2] * dims[3]).empty();

@@ -26,6 +26,11 @@
 
 namespace nemo {
 
+// Whether the file's type decides in which format a tensor is.
+inline bool is_encoded(const TensorSpec& spec) {
+    return !spec.always_f32 && spec.role != TensorRole::other;
+}
+
 struct PlannedTensor {
     TensorSpec spec;
     DType dtype;  // in the file
@@ -61,6 +66,9 @@ struct ConversionPlan {
     std::vector<std::string> notes;     // what was decided about types, one line each
     uint64_t max_part_bytes = 0;        // of each file the result is split into; 0: one file
 
+    int64_t n_weights() const;
+    uint64_t n_tensor_bytes() const;  // in the file
+    double bits_per_weight() const;
     std::vector<GgufTensorInfo> tensor_infos() const;
     std::vector<GgufTensorInfo> tensor_infos(const PlannedPart& part) const;
 };
@@ -73,8 +81,8 @@ enum class PredictionHead { keep, leave_out };
 
 // Reads and checks a Hugging Face checkpoint directory (config.json, safetensors, tokenizer files,
 // generation_config.json) or a GGUF file, also one in several parts. Without a type the tensors of
-// a GGUF file keep theirs, and it may be of any architecture. Weights are not read yet, except for
-// FP8 scales. Throws Error{bad_file}.
+// a GGUF file keep theirs, and it may be of any architecture. Of the weights only what a quantizer
+// left beside them is read: FP8 scales of rows and matrices, NVFP4 factors. Throws Error{bad_file}.
 ConversionPlan make_plan(const std::filesystem::path& input, const std::optional<OutputType>& type,
                          PredictionHead head = PredictionHead::keep);
 // With this format for every matrix.

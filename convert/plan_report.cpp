@@ -53,20 +53,12 @@ std::string memory_lines(const ModelConfig& config, uint64_t n_weight_bytes) {
 
 std::string plan_table(const ConversionPlan& plan) {
     uint64_t n_source_bytes = 0;
-    uint64_t n_target_bytes = 0;
-    int64_t n_weights = 0;
-    for (const PlannedTensor& tensor : plan.tensors) {
-        const std::array<int64_t, 4>& dims = tensor.spec.dims;
-        n_source_bytes += tensor.source->n_bytes();
-        n_target_bytes += tensor.info().n_bytes();
-        n_weights += dims[0] * dims[1] * dims[2] * dims[3];
-    }
-    const double bits =
-        n_weights > 0 ? 8.0 * static_cast<double>(n_target_bytes) / static_cast<double>(n_weights)
-                      : 0.0;
+    for (const PlannedTensor& tensor : plan.tensors) n_source_bytes += tensor.source->n_bytes();
+    const uint64_t n_target_bytes = plan.n_tensor_bytes();
     std::string text = tensor_lines(plan);
     text += fmt::format("{} tensors, {} weights, {} bytes -> {} bytes, {:.3f} bits per weight\n",
-                        plan.tensors.size(), n_weights, n_source_bytes, n_target_bytes, bits);
+                        plan.tensors.size(), plan.n_weights(), n_source_bytes, n_target_bytes,
+                        plan.bits_per_weight());
     text += file_lines(plan);
     for (const std::string& note : plan.notes) text += note + "\n";
     if (plan.config) text += memory_lines(*plan.config, n_target_bytes);

@@ -37,6 +37,20 @@ void set_type(PlannedTensor& tensor, const TensorType& chosen, const OutputType&
     if (!kept && chosen.wanted != chosen.dtype) tensor.wanted = chosen.wanted;
 }
 
+uint32_t dominant_file_type(const ConversionPlan& plan) {
+    std::map<DType, int64_t> counts;
+    for (const PlannedTensor& tensor : plan.tensors)
+        if (is_encoded(tensor.spec)) counts[tensor.dtype] += tensor.spec.n_elements();
+    const auto most = std::ranges::max_element(counts, {}, [](const auto& c) { return c.second; });
+    return most == counts.end() ? 0 : uniform_output_type(most->first).file_type;
+}
+
+void set_file_type(const OutputType& type, ConversionPlan& plan) {
+    const bool is_open = type.rule == TypeRule::stored;
+    plan.metadata.set_u32("general.file_type", is_open ? dominant_file_type(plan) : type.file_type);
+    plan.metadata.set_u32("general.quantization_version", 2);
+}
+
 std::string some_of(const std::vector<std::string>& names) {
     constexpr size_t kMaxNamed = 10;
     std::string text;
@@ -45,21 +59,20 @@ std::string some_of(const std::vector<std::string>& names) {
     return n_named < names.size() ? text + ", ..." : text;
 }
 
-void MisfitWarnings::add(const TensorSpec& spec, const TensorType& type) {
-    if (type.wanted != type.dtype && type.dtype == DType::f16)
-        names_[{type.wanted, type.dtype, spec.dims[0]}].push_back(spec.name);
+void MisfitWarnings::add(const PlannedTensor& tensor) {
+    if (tensor.wanted && tensor.dtype == DType::f16)
+        names_[{*tensor.wanted, tensor.spec.dims[0]}].push_back(tensor.spec.name);
 }
 
 void MisfitWarnings::append_to(std::vector<std::string>& warnings) const {
     for (const auto& [kind, names] : names_) {
-        const auto& [wanted, dtype, row_length] = kind;
+        const auto& [wanted, row_length] = kind;
         const std::string subject = names.size() == 1
                                         ? names[0] + " becomes"
                                         : fmt::format("{} tensors become", names.size());
         const std::string list = names.size() == 1 ? "" : ": " + some_of(names);
-        warnings.push_back(fmt::format("{} {}: rows of {} are no whole blocks of {}{}", subject,
-                                       dtype_info(dtype).name, row_length, dtype_info(wanted).name,
-                                       list));
+        warnings.push_back(fmt::format("{} F16: rows of {} are no whole blocks of {}{}", subject,
+                                       row_length, dtype_info(wanted).name, list));
     }
 }
 

@@ -1,7 +1,6 @@
 #include "convert/quantization_config.h"
 
 #include "core/error.h"
-#include "core/mapped_file.h"
 
 #include <algorithm>
 
@@ -175,12 +174,8 @@ void QuantizationConfig::check(const std::string& name, StoredForm form,
 
 QuantizationConfig read_quantization_config(const std::filesystem::path& directory) {
     QuantizationConfig config;
-    const auto read = [](const std::filesystem::path& path) {
-        const MappedFile file = MappedFile::open(path);
-        return parse_json(file.text(), file.path());
-    };
     const std::filesystem::path config_path = directory / "config.json";
-    const Json root = read(config_path);
+    const Json root = read_json_file(config_path);
     const Json* wrapped = root.find("llm_config");
     for (const Json* object : {&root, wrapped}) {
         const Json* value =
@@ -190,7 +185,7 @@ QuantizationConfig read_quantization_config(const std::filesystem::path& directo
     }
     const std::filesystem::path quant_path = directory / "hf_quant_config.json";
     if (std::filesystem::exists(quant_path)) {
-        const Json quant_root = read(quant_path);
+        const Json quant_root = read_json_file(quant_path);
         if (const Json* value = find_value(quant_root, "quantization"))
             config.declarations.push_back(quantization_declaration(*value, quant_path.string()));
     }

@@ -277,24 +277,24 @@ SafetensorsSet SafetensorsSet::open(const std::filesystem::path& directory) {
         fail(ErrorCode::bad_file, "{}: neither {} nor {} is there: not a safetensors checkpoint",
              directory.string(), kSingleName, kIndexName);
     }
-    const MappedFile file = MappedFile::open(index_path);
-    const Json index = parse_json(file.text(), file.path());
+    const Json index = read_json_file(index_path);
     const Json* weight_map = index.find("weight_map");
     if (weight_map == nullptr || !weight_map->is_object()) {
-        fail(ErrorCode::bad_file, "{}: weight_map is missing or not an object", file.path());
+        fail(ErrorCode::bad_file, "{}: weight_map is missing or not an object",
+             index_path.string());
     }
     std::set<std::string> shard_names;
     for (const auto& [tensor, shard] : weight_map->object()) {
         if (!shard.is_string() || !is_plain_file_name(shard.string())) {
             fail(ErrorCode::bad_file, "{}: {} is said to be in {}, which is not a plain file name",
-                 file.path(), to_json_text(Json(tensor)), to_json_text(shard));
+                 index_path.string(), to_json_text(Json(tensor)), to_json_text(shard));
         }
         shard_names.insert(shard.string());
     }
     if (has_head_file) shard_names.insert(kHeadName);
     for (const std::string& name : shard_names) {
         if (!std::filesystem::exists(directory / name)) {
-            fail(ErrorCode::bad_file, "{}: the shard {} is missing", file.path(),
+            fail(ErrorCode::bad_file, "{}: the shard {} is missing", index_path.string(),
                  to_json_text(Json(name)));
         }
         set.add_file(directory / name);
@@ -303,8 +303,8 @@ SafetensorsSet SafetensorsSet::open(const std::filesystem::path& directory) {
         const auto place = set.index_.find(tensor);
         const std::filesystem::path path = directory / shard.string();
         if (place == set.index_.end() || set.files_[place->second.file].path() != path) {
-            fail(ErrorCode::bad_file, "{}: tensor {} should be in {} but is not", file.path(),
-                 to_json_text(Json(tensor)), path.string());
+            fail(ErrorCode::bad_file, "{}: tensor {} should be in {} but is not",
+                 index_path.string(), to_json_text(Json(tensor)), path.string());
         }
     }
     return set;

@@ -7,17 +7,14 @@
 #include "quant/importance.h"
 
 #include <span>
-#include <string_view>
 #include <vector>
 
 namespace nemo {
 
-// "ssm_in" of "blk.7.ssm_in.weight", "output" of "output.weight".
-std::string_view tensor_class(std::string_view tensor_name);
-
 // One per tensor of an inventory. Where `importance` (may be nullptr) has a measured value for this
-// model's tensor, it counts; if it has for some tensors, the defaults of the others are scaled to
-// the same level.
+// model's tensor, it counts, and the defaults of the others are scaled to the same level. A value
+// that several tensors of a kind have in common is taken as their mean: the defaults say how they
+// differ, since the first layers count more.
 std::vector<double> sensitivities(std::span<const TensorSpec> specs, const Importance* importance);
 
 }  // namespace nemo

@@ -1,6 +1,7 @@
 #include "convert/type_choice.h"
 
 #include "convert/budget.h"
+#include "convert/planning.h"
 #include "convert/sensitivity.h"
 #include "core/error.h"
 
@@ -12,8 +13,8 @@ namespace nemo {
 
 namespace {
 
-// What llama.cpp loads and nemo encodes. Not NVFP4: its tensors come in pairs with their factors,
-// which the plan decides on (convert/nvfp4_scale.h); where it has them they stay.
+// What llama.cpp loads and nemo encodes. Not NVFP4: its tensors come in pairs with their factors
+// (convert/nvfp4_scale.h); where the plan already has it, it stays.
 constexpr DType kCandidates[] = {
     DType::q2_k, DType::q3_k, DType::mxfp4, DType::iq4_xs, DType::q4_0, DType::q4_k, DType::iq4_nl,
     DType::q4_1, DType::q5_0, DType::q5_k,  DType::q5_1,   DType::q6_k, DType::q8_0};
@@ -23,10 +24,6 @@ std::vector<DType> candidates_for(int64_t row_length) {
     for (const DType dtype : kCandidates)
         if (row_length % dtype_info(dtype).block_size == 0) result.push_back(dtype);
     return result;
-}
-
-uint64_t n_elements(const TensorSpec& spec) {
-    return static_cast<uint64_t>(spec.dims[0] * spec.dims[1] * spec.dims[2] * spec.dims[3]);
 }
 
 uint64_t n_padded_bytes(const TensorSpec& spec, DType dtype) {
@@ -85,16 +82,9 @@ void apply(const OpenTensors& open, const Outcome& outcome, ConversionPlan& plan
         plan.tensors[open.tensors[k]].dtype = open.types[k][outcome.chosen[k]];
 }
 
-uint64_t n_parameters(const ConversionPlan& plan) {
-    uint64_t n = 0;
-    for (const PlannedTensor& tensor : plan.tensors) n += n_elements(tensor.spec);
-    return n;
-}
-
-uint64_t n_tensor_bytes(const ConversionPlan& plan) {
-    uint64_t n = 0;
-    for (const PlannedTensor& tensor : plan.tensors) n += tensor.info().n_bytes();
-    return n;
+// "blk.3.attn_v.weight", or "attn_v" for all of these.
+bool is_meant(const std::string& name, const TensorSpec& spec) {
+    return spec.name == name || (spec.name.ends_with(".weight") && tensor_stem(spec.name) == name);
 }
 
 // The tensors that a name stands for get their type; returns which.
@@ -105,7 +95,7 @@ std::set<size_t> apply_overrides(ConversionPlan& plan, const std::vector<TypeOve
         for (size_t i = 0; i < plan.tensors.size(); ++i) {
             PlannedTensor& tensor = plan.tensors[i];
             const TensorSpec& spec = tensor.spec;
-            if (spec.name != wanted.name && tensor_class(spec.name) != wanted.name) continue;
+            if (!is_meant(wanted.name, spec)) continue;
             if (spec.always_f32) fail(ErrorCode::usage, "tensor {} is always F32", spec.name);
             if (wanted.dtype == DType::nvfp4 || tensor.dtype == DType::nvfp4)
                 fail(ErrorCode::usage, "tensor {}: NVFP4 is a type for whole files only",
@@ -125,30 +115,22 @@ std::set<size_t> apply_overrides(ConversionPlan& plan, const std::vector<TypeOve
 
 // ---------------------------------------------------------------- a given size
 
-// "  4.50  2742528 bytes  damage 0.0123" for some sizes below and above.
-void note_frontier(const OpenTensors& open, uint64_t n_fixed_bytes, uint64_t n_weights,
+// "4.497  0.042008" for some sizes below and above.
+void note_frontier(const OpenTensors& open, uint64_t n_fixed_bytes, double n_weights,
                    ConversionPlan& plan) {
     constexpr double kBitsPerWeight[] = {2.75, 3.0, 3.5, 4.0, 4.25, 4.5,
                                          4.75, 5.0, 5.5, 6.0, 6.5,  8.0};
     plan.notes.push_back("what other sizes would cost:  bits per weight  predicted damage");
+    uint64_t n_last_bytes = 0;
     for (const double bits : kBitsPerWeight) {
-        const auto limit = static_cast<uint64_t>(bits / 8 * static_cast<double>(n_weights));
+        const auto limit = static_cast<uint64_t>(bits / 8 * n_weights);
         if (limit < n_fixed_bytes) continue;
         const Outcome outcome = spend(open, limit - n_fixed_bytes);
-        if (outcome.n_bytes > limit - n_fixed_bytes) continue;
-        const double reached = 8 * static_cast<double>(n_fixed_bytes + outcome.n_bytes) /
-                               static_cast<double>(n_weights);
+        if (outcome.n_bytes > limit - n_fixed_bytes || outcome.n_bytes == n_last_bytes) continue;
+        n_last_bytes = outcome.n_bytes;
+        const double reached = 8 * static_cast<double>(n_fixed_bytes + outcome.n_bytes) / n_weights;
         plan.notes.push_back(fmt::format("{:45.3f}  {:16.6f}", reached, outcome.damage));
     }
-}
-
-// The single format that most weights have decides what the file is called.
-uint32_t nearest_file_type(const ConversionPlan& plan) {
-    std::map<DType, uint64_t> counts;
-    for (const PlannedTensor& tensor : plan.tensors)
-        if (!tensor.spec.always_f32) counts[tensor.dtype] += n_elements(tensor.spec);
-    const auto most = std::ranges::max_element(counts, {}, [](const auto& c) { return c.second; });
-    return most == counts.end() ? 0 : uniform_output_type(most->first).file_type;
 }
 
 void fit_size(ConversionPlan& plan, const TypeRequest& request, const std::set<size_t>& overridden,
@@ -157,7 +139,7 @@ void fit_size(ConversionPlan& plan, const TypeRequest& request, const std::set<s
     uint64_t n_fixed_bytes = 0;
     for (size_t i = 0; i < plan.tensors.size(); ++i) {
         const PlannedTensor& tensor = plan.tensors[i];
-        const bool is_open = !tensor.spec.always_f32 && tensor.spec.n_dims > 1 &&
+        const bool is_open = is_encoded(tensor.spec) && tensor.spec.n_dims > 1 &&
                              tensor.dtype != DType::nvfp4 && !overridden.contains(i) &&
                              !candidates_for(tensor.spec.dims[0]).empty();
         if (is_open)
@@ -166,12 +148,11 @@ void fit_size(ConversionPlan& plan, const TypeRequest& request, const std::set<s
             n_fixed_bytes += n_padded_bytes(tensor.spec, tensor.dtype);
     }
     const OpenTensors open = measure(plan, std::move(tensors), request, on_progress);
-    const uint64_t n_weights = n_parameters(plan);
+    const auto n_weights = static_cast<double>(plan.n_weights());
     const bool by_bytes = request.n_file_bytes.has_value();
-    const uint64_t limit =
-        by_bytes
-            ? *request.n_file_bytes
-            : static_cast<uint64_t>(*request.bits_per_weight / 8 * static_cast<double>(n_weights));
+    const uint64_t limit = by_bytes
+                               ? *request.n_file_bytes
+                               : static_cast<uint64_t>(*request.bits_per_weight / 8 * n_weights);
     // What the file has beside tensors depends a little on the types: their names are in it.
     const auto size_with = [&](const Outcome& outcome) {
         apply(open, outcome, plan);
@@ -180,19 +161,22 @@ void fit_size(ConversionPlan& plan, const TypeRequest& request, const std::set<s
     };
     const Outcome smallest = spend(open, 0);
     const uint64_t least = size_with(smallest);
-    if (least > limit)
+    if (least > limit && by_bytes)
         fail(ErrorCode::usage, "{} bytes are too few: the smallest possible file has {}", limit,
              least);
+    if (least > limit)
+        fail(ErrorCode::usage, "{} bits per weight are too few: {:.3f} is the smallest possible",
+             *request.bits_per_weight, 8 * static_cast<double>(least) / n_weights);
     uint64_t n_spend = smallest.n_bytes + (limit - least);
     Outcome outcome = spend(open, n_spend);
     for (uint64_t size = size_with(outcome); size > limit; size = size_with(outcome)) {
         n_spend -= size - limit;
         outcome = spend(open, n_spend);
     }
-    plan.metadata.set_u32("general.file_type", nearest_file_type(plan));
+    plan.metadata.set_u32("general.file_type", dominant_file_type(plan));
     plan.notes.push_back(
         fmt::format("types by measured error: {:.3f} bits per weight, predicted damage {:.6f}",
-                    bits_per_weight(plan), outcome.damage));
+                    plan.bits_per_weight(), outcome.damage));
     note_frontier(open, n_fixed_bytes, n_weights, plan);
 }
 
@@ -200,7 +184,7 @@ void fit_size(ConversionPlan& plan, const TypeRequest& request, const std::set<s
 
 double n_wanted_bytes(const PlannedTensor& tensor) {
     const DTypeInfo& info = dtype_info(*tensor.wanted);
-    return static_cast<double>(n_elements(tensor.spec)) * static_cast<double>(info.block_bytes) /
+    return static_cast<double>(tensor.spec.n_elements()) * static_cast<double>(info.block_bytes) /
            static_cast<double>(info.block_size);
 }
 
@@ -236,8 +220,8 @@ void replace_misfits(ConversionPlan& plan, const TypeRequest& request,
                     first.spec.dims[0], dtype_info(*first.wanted).name);
     const OpenTensors open = measure(plan, tensors, request, on_progress);
     apply(open, spend(open, static_cast<uint64_t>(n_misfit_bytes)), plan);
-    const double promised = 8 * n_promised_bytes / static_cast<double>(n_parameters(plan));
-    const double reached = bits_per_weight(plan);
+    const double promised = 8 * n_promised_bytes / static_cast<double>(plan.n_weights());
+    const double reached = plan.bits_per_weight();
     plan.notes.push_back(fmt::format(
         "{} tensors cannot have the type's format, such as {}; by measured error they become {}",
         tensors.size(), example, type_counts(plan, tensors)));
@@ -247,10 +231,6 @@ void replace_misfits(ConversionPlan& plan, const TypeRequest& request,
 }
 
 }  // namespace
-
-double bits_per_weight(const ConversionPlan& plan) {
-    return 8 * static_cast<double>(n_tensor_bytes(plan)) / static_cast<double>(n_parameters(plan));
-}
 
 void choose_measured_types(ConversionPlan& plan, const TypeRequest& request,
                            const MeasureProgress& on_progress) {

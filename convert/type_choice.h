@@ -30,9 +30,6 @@ struct TypeRequest {
     int n_threads = 0;
 };
 
-// Over all tensors of the plan.
-double bits_per_weight(const ConversionPlan& plan);
-
 // Sets the plan's types, and adds to its notes what was decided. Throws Error{usage} if the size is
 // impossible or an override names no tensor or does not fit its rows.
 void choose_measured_types(ConversionPlan& plan, const TypeRequest& request,

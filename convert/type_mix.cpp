@@ -34,7 +34,7 @@ constexpr OutputType kOutputTypes[] = {
     {"Q3_K_M", DType::q3_k, 12, TypeRule::q3_k_m},
     {"Q3_K", DType::q3_k, 11, TypeRule::uniform},
     {"Q2_K", DType::q2_k, 10, TypeRule::q2_k},
-    {"AUTO", DType::q8_0, 7, TypeRule::stored},
+    {"AUTO", DType::q8_0, 0, TypeRule::stored},
 };
 
 // Blocks of 32 in place of blocks of 256, then F16.
@@ -172,10 +172,7 @@ std::optional<OutputType> output_type_from_name(std::string_view name) {
 }
 
 OutputType uniform_output_type(DType dtype) {
-    const auto* found = std::ranges::find(kOutputTypes, dtype, &OutputType::base);
-    NEMO_ASSERT(found != std::end(kOutputTypes));
-    OutputType type = *found;
-    type.name = dtype_info(dtype).name;
+    OutputType type = output_type_from_name(dtype_info(dtype).name).value();
     type.rule = TypeRule::uniform;
     return type;
 }

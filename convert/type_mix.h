@@ -36,7 +36,7 @@ enum class TypeRule {
 struct OutputType {
     std::string_view name;
     DType base;
-    uint32_t file_type;  // llama.cpp's number for general.file_type
+    uint32_t file_type;  // llama.cpp's number for general.file_type; AUTO: depends
     TypeRule rule;
 };
 
@@ -44,6 +44,7 @@ struct OutputType {
 std::string output_type_names();
 // Case-insensitive; nullopt if there is no such type.
 std::optional<OutputType> output_type_from_name(std::string_view name);
+// The format itself, for every matrix.
 OutputType uniform_output_type(DType dtype);
 
 struct TensorType {

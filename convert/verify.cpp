@@ -10,6 +10,7 @@
 #include "core/thread_pool.h"
 #include "core/tokenizer.h"
 #include "quant/codec.h"
+#include "quant/importance.h"
 
 #include <algorithm>
 #include <charconv>
@@ -154,22 +155,20 @@ private:
 struct Findings {
     int64_t n_not_finite = 0;
     int64_t first_not_finite = -1;  // element
-    double squared_error = 0;
-    double squared_norm = 0;
+    RelativeError error;
 
     void add(const Findings& other) {
         n_not_finite += other.n_not_finite;
         if (first_not_finite < 0 ||
             (other.first_not_finite >= 0 && other.first_not_finite < first_not_finite))
             first_not_finite = other.first_not_finite;
-        squared_error += other.squared_error;
-        squared_norm += other.squared_norm;
+        error.add(other.error);
     }
 };
 
 struct TensorToCheck {
     const TensorView& tensor;
-    const TensorView* scale;       // may be null
+    std::vector<float> factors;    // may be empty
     const WeightSource* original;  // may be null
 };
 
@@ -210,16 +209,6 @@ private:
                 static_cast<size_t>(n / info.block_size * info.block_bytes)};
     }
 
-    static void apply_scale(const TensorView& tensor, const TensorView& scale, int64_t first,
-                            std::vector<float>& values) {
-        const int64_t n_per_matrix = tensor.dims[0] * tensor.dims[1];
-        std::vector<float> factors(static_cast<size_t>(scale.n_elements()));
-        decode_row(scale.dtype, scale.data, factors.data(), scale.n_elements());
-        for (size_t i = 0; i < values.size(); ++i)
-            values[i] *=
-                factors[static_cast<size_t>((first + static_cast<int64_t>(i)) / n_per_matrix)];
-    }
-
     void check_slab(const TensorToCheck& task, int64_t first, int64_t n, Findings& findings) {
         const TensorView& tensor = task.tensor;
         // One per range, so that sums do not depend on the threads.
@@ -229,8 +218,7 @@ private:
             buffer.values.resize(static_cast<size_t>(end - begin));
             decode_row(tensor.dtype, encoded(tensor, first + begin, end - begin).data(),
                        buffer.values.data(), end - begin);
-            if (task.scale != nullptr)
-                apply_scale(tensor, *task.scale, first + begin, buffer.values);
+            apply_factors(task.factors, tensor, first + begin, buffer.values);
             Findings& part = parts[static_cast<size_t>(begin / kGrainElements)];
             for (size_t i = 0; i < buffer.values.size(); ++i) {
                 if (std::isfinite(buffer.values[i])) continue;
@@ -240,18 +228,9 @@ private:
             if (task.original == nullptr) return;
             buffer.expected.resize(buffer.values.size());
             task.original->read(first + begin, end - begin, buffer.expected.data());
-            compare(buffer, part);
+            part.error.add_row(buffer.expected.data(), buffer.values.data(), nullptr, end - begin);
         });
         for (const Findings& part : parts) findings.add(part);
-    }
-
-    static void compare(const Buffer& buffer, Findings& part) {
-        for (size_t i = 0; i < buffer.values.size(); ++i) {
-            const double expected = buffer.expected[i];
-            const double difference = buffer.values[i] - expected;
-            part.squared_error += difference * difference;
-            part.squared_norm += expected * expected;
-        }
     }
 
     ThreadPool pool_;
@@ -267,9 +246,8 @@ public:
     Originals(const std::filesystem::path& directory, bool prediction_head)
         : weights_(SafetensorsSet::open(directory)) {
         const std::filesystem::path path = directory / "config.json";
-        const MappedFile text = MappedFile::open(path);
         const ModelConfig config =
-            config_from_hf(parse_json(text.text(), text.path()), text.path(), prediction_head);
+            config_from_hf(read_json_file(path), path.string(), prediction_head);
         CheckpointTensors tensors(weights_, read_quantization_config(directory),
                                   directory.string());
         for (const TensorSpec& spec : tensor_inventory(config))
@@ -309,9 +287,7 @@ private:
 };
 
 void add_error(const TensorView& tensor, const Findings& findings, VerifyReport& report) {
-    double relative = 0;
-    if (findings.squared_error != 0)
-        relative = std::sqrt(findings.squared_error / findings.squared_norm);
+    const double relative = std::sqrt(findings.error.value());
     report.errors.push_back({tensor.name, tensor.dtype, relative});
     const double limit = largest_expected_error(tensor.dtype);
     // Also true for NaN.
@@ -333,7 +309,7 @@ void check_tensors(const ModelFile& file, const Originals* originals, int n_thre
             originals ? originals->find(tensor, is_companion(tensor.name, file), report) : nullptr;
         uint32_t checksum = 0;
         const Findings findings =
-            checker.check({tensor, find_factors(tensor, file), original}, checksum);
+            checker.check({tensor, read_factors(tensor, file), original}, checksum);
         checksums.compare(tensor, checksum, report);
         if (findings.n_not_finite > 0)
             report.problems.push_back(fmt::format(

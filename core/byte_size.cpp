@@ -4,7 +4,7 @@
 
 #include <cctype>
 #include <charconv>
-#include <string>
+#include <iterator>
 
 namespace nemo {
 
@@ -36,6 +36,15 @@ uint64_t parse_byte_size(std::string_view text) {
         fail(ErrorCode::usage, "{} is no size; write it as 6GiB, 500MB or a number of bytes", text);
     }
     return static_cast<uint64_t>(n_bytes);
+}
+
+std::string size_text(uint64_t n_bytes) {
+    constexpr const char* kUnits[] = {"KiB", "MiB", "GiB", "TiB"};
+    if (n_bytes < 1024) return fmt::format("{} B", n_bytes);
+    auto value = static_cast<double>(n_bytes) / 1024;
+    size_t unit = 0;
+    for (; value >= 1024 && unit + 1 < std::size(kUnits); ++unit) value /= 1024;
+    return fmt::format("{:.2f} {}", value, kUnits[unit]);
 }
 
 }  // namespace nemo

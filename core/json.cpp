@@ -3,6 +3,7 @@
 #include "core/json.h"
 
 #include "core/error.h"
+#include "core/mapped_file.h"
 
 #include <rapidjson/error/en.h>
 #include <rapidjson/memorystream.h>
@@ -237,6 +238,11 @@ void append_json_string(std::string& out, std::string_view text) {
         }
     }
     out.push_back('"');
+}
+
+Json read_json_file(const std::filesystem::path& path) {
+    const MappedFile file = MappedFile::open(path);
+    return parse_json(file.text(), file.path());
 }
 
 std::string to_json_text(const Json& value) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -66,6 +67,8 @@ struct JsonLimits {
 // `source` names the text in errors (a file path). Throws Error{bad_file} with the byte offset.
 // An integer that does not fit int64 becomes a real.
 Json parse_json(std::string_view text, std::string_view source, const JsonLimits& limits = {});
+// The file names itself in errors.
+Json read_json_file(const std::filesystem::path& path);
 
 // One line without spaces; strings are escaped minimally (non-ASCII stays UTF-8). Reals print as
 // the shortest text that reads back equal; infinities and NaN print as Python does.

@@ -65,7 +65,6 @@ struct ModelConfig {
         return std::ssize(layers) / layers_per_block + std::ssize(prediction_blocks);
     }
 
-    // The largest value over all layers, 0 if there is none.
     bool has_moe() const;
     int64_t n_layers(LayerKind kind) const;
 };

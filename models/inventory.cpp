@@ -150,6 +150,17 @@ std::vector<TensorSpec> tensor_inventory(const ModelConfig& config) {
     return InventoryBuilder(config).build();
 }
 
+std::set<int> layers_before_attention(std::span<const TensorSpec> inventory) {
+    std::set<int> layers;
+    int last_mamba = -1;
+    for (const TensorSpec& spec : inventory) {
+        if (spec.role == TensorRole::ssm_in) last_mamba = spec.layer;
+        if (spec.role != TensorRole::attn_q || spec.is_prediction()) continue;
+        if (last_mamba >= 0) layers.insert(last_mamba);
+    }
+    return layers;
+}
+
 std::string tensor_problem(const TensorSpec& spec, const TensorView* tensor) {
     if (tensor == nullptr) return fmt::format("tensor {} is missing", spec.name);
     if (tensor->dims != spec.dims)

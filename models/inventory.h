@@ -7,6 +7,8 @@
 
 #include <array>
 #include <cstdint>
+#include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -60,6 +62,7 @@ struct TensorSpec {
     // llama.cpp requires it and they are small.
     bool always_f32;
 
+    int64_t n_elements() const { return dims[0] * dims[1] * dims[2] * dims[3]; }
     bool is_prediction() const { return layer < 0 && block >= 0; }
 };
 
@@ -70,6 +73,9 @@ std::string norm_name(const ModelConfig& config, size_t layer);
 
 // In file order: embeddings, layers, prediction blocks, final norm, head (absent when tied).
 std::vector<TensorSpec> tensor_inventory(const ModelConfig& config);
+
+// The last Mamba-2 layer before each attention layer: what it writes is what attention looks at.
+std::set<int> layers_before_attention(std::span<const TensorSpec> inventory);
 
 // What keeps a file's tensor (nullptr: there is none) from being `spec`, for messages; empty:
 // nothing.

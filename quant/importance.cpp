@@ -138,12 +138,20 @@ TensorImportance read_legacy_entry(ByteReader& reader, const std::string& name) 
     return entry;
 }
 
+// A name of one byte, one value, and the four numbers beside them but the value's.
+constexpr uint64_t kLeastEntryBytes = 3 * sizeof(int32_t) + 1 + sizeof(float);
+
 Importance read_legacy(const MappedFile& file) {
     ByteReader reader(file.bytes(), file.path());
     Importance importance;
     importance.source = file.path();
     const uint64_t n_entries = read_size(reader, 1, "the number of entries");
-    reader.require_items(n_entries, 4 * sizeof(int32_t) + 1, "the list of entries");
+    if (n_entries > reader.n_left() / kLeastEntryBytes)
+        fail(
+            ErrorCode::bad_file,
+            "{}: not an importance matrix: neither a GGUF file, nor of the older form, which would "
+            "have {} entries in these {} bytes",
+            file.path(), n_entries, file.bytes().size());
     for (uint64_t i = 0; i < n_entries; ++i) {
         const std::string name = read_name(reader, 1, "a tensor's name");
         if (!importance.tensors.try_emplace(name, read_legacy_entry(reader, name)).second)

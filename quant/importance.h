@@ -64,8 +64,8 @@ public:
     void add_row(const float* original, const float* decoded, const float* weights, int64_t n,
                  double share = 1);
     void add(const RelativeError& other);
-    // 0 for a tensor of zeros.
-    double value() const { return signal_ > 0 ? error_ / signal_ : 0; }
+    // 0 without any error; infinite for errors in a tensor of zeros.
+    double value() const { return error_ == 0 ? 0 : error_ / signal_; }
 
 private:
     double error_ = 0;

@@ -32,7 +32,7 @@ struct ConfigFile {
 ConfigFile read_config(const fs::path& path) {
     ConfigFile file{path.string(), {}};
     if (!fs::exists(path)) return file;
-    file.json = parse_json(MappedFile::open(path).text(), file.source);
+    file.json = read_json_file(path);
     if (!file.json.is_object()) {
         fail(ErrorCode::bad_file, "{}: is not a JSON object", file.source);
     }
@@ -180,9 +180,9 @@ TokenizerData read_vocabulary(const fs::path& directory) {
     const fs::path model_file = directory / "tokenizer.model";
     const bool has_model = fs::exists(model_file);
     if (fs::exists(json_file)) {
-        const std::string source = json_file.string();
-        const Json json = parse_json(MappedFile::open(json_file).text(), source);
-        if (!has_model || !describes_sentencepiece(json)) return parse_tokenizer_json(json, source);
+        const Json json = read_json_file(json_file);
+        if (!has_model || !describes_sentencepiece(json))
+            return parse_tokenizer_json(json, json_file.string());
     }
     if (!has_model) {
         fail(ErrorCode::bad_file, "{}: there is neither a tokenizer.json nor a tokenizer.model",

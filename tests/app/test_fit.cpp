@@ -52,11 +52,15 @@ TEST_CASE("nemo-convert refuses sizes that make no sense") {
     };
     CHECK(run({"--fit", "1MB"}).status == 2);
     CHECK(run({"--fit", "big"}).status == 2);
-    CHECK(run({"--bpw", "0"}).status == 2);
-    CHECK(run({"--bpw", "4", "--fit", "3MB"}).status == 2);
+    for (const char* bits : {"0", "-1", "nan", "few"})
+        CHECK(contains(run({"--bpw", bits}).err, "is no number above 0"));
+    CHECK(contains(run({"--bpw", "2"}).err, "2 bits per weight are too few: 2.7"));
+    CHECK(contains(run({"--bpw", "4", "--fit", "3MB"}).err, "exclude each other"));
     CHECK(run({"--bpw", "4", "--type", "Q4_K_M"}).status == 2);
     CHECK(run({"--tensor-type", "attn_v"}).status == 2);
     CHECK(run({"--tensor-type", "attn_v=Q9"}).status == 2);
+    CHECK(contains(run({"--tensor-type", "attn_v=Q4_K_M"}).err, "Q4_K_M is a mix"));
+    CHECK(contains(run({"--imatrix", kDemo + "/config.json"}).err, "not an importance matrix"));
     CHECK(run({"--imatrix", kDemo + "/config.json"}).status == 3);
     const ProcessResult plan = run({"--fit", "3MB"});
     CHECK(plan.status == 0);

@@ -1,6 +1,7 @@
 // GGUF files made from GGUF files: copied, requantized, split, merged.
 #include "checkpoint_fixture.h"
 #include "convert/convert.h"
+#include "convert/type_choice.h"
 #include "core/model_file.h"
 #include "quant/codec.h"
 
@@ -205,6 +206,88 @@ TEST_CASE("a file of an unknown architecture can be copied and split, not requan
     CHECK_FALSE(make_plan(folder / "in.gguf", std::nullopt).config.has_value());
     check_contains(error_message([&] { make_plan(folder / "in.gguf", DType::q4_0); }),
                    "without --type its tensors can be copied");
+    check_contains(error_message([&] {
+                       make_plan(folder / "in.gguf", std::nullopt, PredictionHead::leave_out);
+                   }),
+                   "in.gguf: of an architecture that nemo does not know");
+}
+
+TEST_CASE("AUTO changes no tensor, and the file is named by the type that most weights have") {
+    const TempFolder folder;
+    const OutputType automatic = output_type_from_name("AUTO").value();
+    for (const auto& [dtype, number] : {std::pair(DType::f32, 0), std::pair(DType::bf16, 32),
+                                        std::pair(DType::q4_0, 2), std::pair(DType::mxfp4, 38)}) {
+        CAPTURE(number);
+        convert(kGoldenModels / "moe", folder / "in.gguf", uniform_output_type(dtype));
+        const ConversionPlan plan = make_plan(folder / "in.gguf", automatic);
+        CHECK(plan.metadata.get_integer("general.file_type") == number);
+        CHECK(plan.warnings.empty());
+        write_model(plan, folder / "out.gguf", 2, kSilent);
+        CHECK(read_file(folder / "out.gguf") == read_file(folder / "in.gguf"));
+    }
+    // Rows of 40 fit no block; as F16 they stay what they are.
+    mlp_checkpoint(40).write(folder / "odd");
+    convert(folder / "odd", folder / "odd.gguf", uniform_output_type(DType::f16));
+    CHECK(make_plan(folder / "odd.gguf", automatic).warnings.empty());
+    REQUIRE(make_plan(folder / "odd.gguf", DType::q8_0).warnings.size() == 1);
+}
+
+TEST_CASE("the importance that a file was encoded with is told of that file only") {
+    const TempFolder folder;
+    convert(kGoldenModels / "dense", folder / "in.gguf", uniform_output_type(DType::f16));
+    const ModelFile in = ModelFile::open(folder / "in.gguf");
+    GgufMetadata metadata = in.metadata();
+    metadata.set_string("quantize.imatrix.file", "old.imatrix");
+    metadata.set_string("quantize.imatrix.dataset", "old.txt");
+    metadata.set_u32("quantize.imatrix.entries_count", 99);
+    write_raw(folder / "old.gguf", metadata, raw_tensors(in));
+    const auto keys = [](const ConversionPlan& plan) {
+        std::string text;
+        for (const auto& [key, value] : plan.metadata.entries())
+            if (key.starts_with("quantize.")) text += key.substr(key.rfind('.') + 1) + " ";
+        return text;
+    };
+    CHECK(keys(make_plan(folder / "old.gguf", std::nullopt)) == "file dataset entries_count ");
+    ConversionPlan plan = make_plan(folder / "old.gguf", DType::q4_0);
+    CHECK(keys(plan).empty());
+
+    auto importance = std::make_shared<Importance>();
+    importance->source = "new.imatrix";
+    const TensorView& matrix = *in.find("blk.0.ssm_in.weight");
+    importance->tensors[matrix.name] = {
+        std::vector<float>(static_cast<size_t>(matrix.dims[0]), 1.0f), {1}};
+    use_importance(plan, importance);
+    CHECK(plan.metadata.get_string("quantize.imatrix.file") == "new.imatrix");
+    CHECK(keys(plan) == "file entries_count chunks_count ");
+}
+
+TEST_CASE("sizes, types of tensors and unknown tensors of a GGUF file") {
+    const TempFolder folder;
+    mlp_checkpoint(256).write(folder / "in");
+    convert(folder / "in", folder / "f16.gguf", uniform_output_type(DType::f16));
+    const ModelFile f16 = ModelFile::open(folder / "f16.gguf");
+    std::vector<RawTensor> tensors = raw_tensors(f16);
+    tensors.push_back({{"unknown.weight", DType::f16, {256, 2, 1, 1}, 2}, std::string(1024, 1)});
+    write_raw(folder / "in.gguf", f16.metadata(), tensors);
+
+    ConversionPlan plan = make_plan(folder / "in.gguf", DType::q8_0);
+    TypeRequest request;
+    request.bits_per_weight = 5;
+    request.overrides = {{"ffn_up", DType::q6_k}};
+    choose_measured_types(plan, request, [](size_t, size_t) {});
+    CHECK(plan.bits_per_weight() <= 5);
+    CHECK(plan.bits_per_weight() > 4.5);
+    const auto type_of = [&](const char* name) {
+        const auto found = std::ranges::find(
+            plan.tensors, name, [](const PlannedTensor& t) -> const auto& { return t.spec.name; });
+        REQUIRE(found != plan.tensors.end());
+        return found->dtype;
+    };
+    CHECK(type_of("blk.0.ffn_up.weight") == DType::q6_k);
+    CHECK(type_of("unknown.weight") == DType::f16);
+    write_model(plan, folder / "out.gguf", 2, kSilent);
+    CHECK(same_bytes(*ModelFile::open(folder / "out.gguf").find("unknown.weight"),
+                     *ModelFile::open(folder / "in.gguf").find("unknown.weight")));
 }
 
 TEST_CASE("hostile GGUF inputs are refused before anything is written") {

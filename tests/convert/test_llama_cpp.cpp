@@ -58,6 +58,22 @@ TEST_CASE("what llama.cpp cannot load is said, and nothing else") {
                    "experts and dense MLP layers");
 }
 
+TEST_CASE("what llama.cpp derives for nemotron must be so") {
+    ModelConfig config;
+    config.architecture = "nemotron";
+    config.n_embd = 256;
+    config.layers = {layer_of(LayerKind::attention), layer_of(LayerKind::mlp)};
+    CHECK(llama_cpp_limits(config).empty());
+    config.tied_embeddings = true;
+    config.n_embd = 128;
+    const std::vector<std::string> limits = llama_cpp_limits(config);
+    REQUIRE(limits.size() == 2);
+    check_contains(limits[0], "needs a tensor output.weight");
+    check_contains(limits[1], "4 attention heads of size 64 make 256, but");
+    config.architecture = "nemotron_h";
+    CHECK(llama_cpp_limits(config).empty());
+}
+
 TEST_CASE("the plan says it") {
     const ConversionPlan plan = make_plan(kGoldenModels / "puzzle", DType::q8_0);
     REQUIRE(plan.warnings.size() == 1);

@@ -75,6 +75,17 @@ TEST_CASE("type names are found in any case") {
     CHECK_FALSE(output_type_from_name(""));
 }
 
+TEST_CASE("a format as a type has its own number, not that of a mix of it") {
+    for (const char* name : {"F32", "BF16", "Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q3_K", "NVFP4"}) {
+        CAPTURE(name);
+        const OutputType named = output_type_from_name(name).value();
+        const OutputType uniform = uniform_output_type(named.base);
+        CHECK(uniform.name == named.name);
+        CHECK(uniform.file_type == named.file_type);
+        CHECK(uniform.rule == TypeRule::uniform);
+    }
+}
+
 TEST_CASE("a single format goes to every matrix") {
     for (const char* name :
          {"F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q5_K", "Q4_K", "Q4_1", "Q4_0", "Q3_K"}) {

@@ -24,5 +24,14 @@ TEST_CASE("sizes as people write them") {
     }
 }
 
+TEST_CASE("sizes as people read them") {
+    CHECK(size_text(0) == "0 B");
+    CHECK(size_text(1023) == "1023 B");
+    CHECK(size_text(1024) == "1.00 KiB");
+    CHECK(size_text(2998688) == "2.86 MiB");
+    CHECK(size_text(uint64_t{6} << 30) == "6.00 GiB");
+    CHECK(size_text(uint64_t{5000} << 40) == "5000.00 TiB");
+}
+
 }  // namespace
 }  // namespace nemo

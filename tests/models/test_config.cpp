@@ -276,6 +276,23 @@ TEST_CASE("llama.cpp's spellings are read: u32 arrays, scalars, a prediction blo
     CHECK(read.prediction_blocks[0].moe.n_ff == 64);
 }
 
+TEST_CASE("what tensors are, and which layers attention looks at") {
+    for (const auto& [name, stem] : {std::pair("blk.12.ffn_down_exps.weight", "ffn_down_exps"),
+                                     {"output.weight", "output"},
+                                     {"blk.0.ssm_a", "ssm_a"},
+                                     {"blk.", "blk"}})
+        CHECK(tensor_stem(name) == stem);
+    ModelConfig config = every_kind();
+    const LayerConfig mamba = config.layers[0];
+    REQUIRE(mamba.kind == LayerKind::mamba2);
+    LayerConfig mlp = {.kind = LayerKind::mlp};
+    mlp.n_ff = 32;
+    LayerConfig attention = {.kind = LayerKind::attention};
+    attention.attention = {4, 2, 16};
+    config.layers = {attention, mamba, mamba, mlp, attention, attention, mamba};
+    CHECK(layers_before_attention(tensor_inventory(config)) == std::set<int>{2});
+}
+
 TEST_CASE("numbers that make no model are refused by name") {
     const auto message_after = [](const auto& edit) -> std::string {
         const TempFolder folder;

@@ -184,6 +184,12 @@ TEST_CASE("the relative error weighs columns and matrices") {
     plain.add(weighted);
     CHECK(plain.value() == doctest::Approx((1 + 0.125) / (5 + 1.25)));
     CHECK(RelativeError().value() == 0);
+    const float zeros[] = {0, 0};
+    RelativeError of_zeros;
+    of_zeros.add_row(zeros, zeros, nullptr, 2);
+    CHECK(of_zeros.value() == 0);
+    of_zeros.add_row(zeros, decoded, nullptr, 2);
+    CHECK(std::isinf(of_zeros.value()));
 }
 
 }  // namespace nemo
