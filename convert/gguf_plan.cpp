@@ -1,8 +1,9 @@
 // The plan of a GGUF file made from another one.
 //
-// All tensors stay, in the input's order, those that nobody here knows too: multi-token prediction
-// blocks, biases, activation scales. A tensor that already has the wanted format is copied bit for
-// bit, with its NVFP4 factors; one that gets another format loses its factors, which are applied.
+// All tensors stay, in the input's order, those that nobody here knows too, such as biases, but for
+// a prediction head that is to be left out. A tensor that already has the wanted format is copied
+// bit for bit, with its NVFP4 factors; one that gets another format loses its factors, which are
+// applied.
 #include "convert/gguf_plan.h"
 
 #include "convert/gguf_source.h"
