@@ -1,48 +1,62 @@
 // Attention (kernels/cpu/attention_jobs.h). A tier file defines before
 //   kScoreRows (dividing 16), kWeighVectors: sizes of the register blocks, without influence on
-//   results; sums_native(const NativeF* v): the sums of the lanes of kNativeLanes vectors, each in
-//   sum_native's order.
+//   results; load_i8_native(const void*): int8 as fp32; sums_native(const NativeF* v): the sums of
+//   the lanes of kNativeLanes vectors, each in sum_native's order.
 
 // ---- slices
 
+// A block of a cache row.
+struct Values32 {
+    Vec16 low, high;
+};
+
 struct F32CacheRow {
-    static NEMO_INLINE_MEMBER Vec16 load16(const unsigned char* row, int64_t c) {
-        return load(reinterpret_cast<const float*>(row) + c);
+    static constexpr int64_t kBlockBytes = 128;
+    static NEMO_INLINE_MEMBER Values32 load32(const unsigned char* block) {
+        const auto* values = reinterpret_cast<const float*>(block);
+        return {load(values), load(values + 16)};
     }
 };
 
 struct F16CacheRow {
-    static NEMO_INLINE_MEMBER Vec16 load16(const unsigned char* row, int64_t c) {
-        return generate<16>([&](int lane) { return load_f16_native(row + 2 * (c + lane)); });
+    static constexpr int64_t kBlockBytes = 64;
+    static NEMO_INLINE_MEMBER Values32 load32(const unsigned char* block) {
+        const auto load16 = [&](const unsigned char* p) {
+            return generate<16>([&](int lane) { return load_f16_native(p + 2 * lane); });
+        };
+        return {load16(block), load16(block + 32)};
     }
 };
 
-// Blocks of 32: an F16 factor, then the codes.
+// An F16 factor, then the codes.
 struct Q8CacheRow {
-    static NEMO_INLINE_MEMBER Vec16 load16(const unsigned char* row, int64_t c) {
-        typedef int8_t NativeI8 __attribute__((vector_size(kNativeLanes)));
-        typedef int32_t NativeI32 __attribute__((vector_size(4 * kNativeLanes)));
-        const unsigned char* block = row + c / 32 * 34;
-        unsigned char halves[2 * kNativeLanes] = {block[0], block[1]};
-        const Vec16 factor = splat(load_f16_native(halves)[0]);
-        return factor * generate<16>([&](int lane) {
-                   NativeI8 codes;
-                   __builtin_memcpy(&codes, block + 2 + c % 32 + lane, sizeof codes);
-                   return __builtin_convertvector(__builtin_convertvector(codes, NativeI32),
-                                                  NativeF);
-               });
+    static constexpr int64_t kBlockBytes = 34;
+    static NEMO_INLINE_MEMBER Values32 load32(const unsigned char* block) {
+        // More bytes than the factor's two, but all inside the block.
+        const Vec16 factor = splat(load_f16_native(block)[0]);
+        const auto load16 = [&](const unsigned char* p) {
+            return factor * generate<16>([&](int lane) { return load_i8_native(p + lane); });
+        };
+        return {load16(block + 2), load16(block + 18)};
     }
 };
 
 template <class Row>
 void load_slice(const SliceJob& job) {
+    const int64_t n_blocks = job.dim / 32;
     for (int64_t r = 0; r < job.n_rows; ++r) {
-        const unsigned char* row = job.rows + r * job.row_bytes;
+        const unsigned char* block = job.rows + r * job.row_bytes;
         if (job.next != nullptr)
             for (int64_t i = 0; i < job.row_bytes; i += 64)
                 __builtin_prefetch(job.next + r * job.row_bytes + i);
-        for (int64_t c = 0; c < job.dim; c += 16)
-            store(job.slice + c * kSliceRows + 16 * r, Row::load16(row, c));
+        float* values = job.slice + 16 * r;
+        for (int64_t i = 0; i < n_blocks; ++i) {
+            const Values32 loaded = Row::load32(block);
+            store(values, loaded.low);
+            store(values + 16 * kSliceRows, loaded.high);
+            block += Row::kBlockBytes;
+            values += 32 * kSliceRows;
+        }
     }
 }
 
@@ -134,6 +148,7 @@ template <int kVectors>
 NEMO_INLINE void weigh_columns(const float* chunk, const float* weights, int64_t n_rows,
                                float* sums) {
     Vec16 totals[kVectors];
+#pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) totals[v] = load(sums + 16 * v);
     for (int64_t r = 0; r < n_rows; ++r, chunk += 16) {
         const Vec16 weight = splat(weights[r]);
@@ -141,6 +156,7 @@ NEMO_INLINE void weigh_columns(const float* chunk, const float* weights, int64_t
         for (int v = 0; v < kVectors; ++v)
             totals[v] = fma(weight, load(chunk + 16 * kSliceRows * v), totals[v]);
     }
+#pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) store(sums + 16 * v, totals[v]);
 }
 

@@ -32,6 +32,7 @@ NEMO_INLINE float sum_native(NativeF v) {
 // The sums of the lanes of 8 vectors, each in the order of sum_native.
 NEMO_INLINE NativeF sums_native(const NativeF* v) {
     __m256 fours[4];
+#pragma GCC unroll 4
     for (int i = 0; i < 4; ++i)
         fours[i] = _mm256_add_ps(_mm256_permute2f128_ps(v[i], v[i + 4], 0x20),
                                  _mm256_permute2f128_ps(v[i], v[i + 4], 0x31));
@@ -44,6 +45,11 @@ NEMO_INLINE NativeF sums_native(const NativeF* v) {
 
 NEMO_INLINE NativeF load_f16_native(const void* p) {
     return _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+}
+
+NEMO_INLINE NativeF load_i8_native(const void* p) {
+    return _mm256_cvtepi32_ps(
+        _mm256_cvtepi8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p))));
 }
 
 #include "kernels/cpu/tier_vector.inl"

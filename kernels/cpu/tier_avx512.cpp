@@ -38,11 +38,13 @@ NEMO_INLINE float sum_native(NativeF v) {
 // p + 12 come together in one register, where each keeps a 128-bit part.
 NEMO_INLINE NativeF sums_native(const NativeF* v) {
     __m512 eights[8], fours[4];
+#pragma GCC unroll 8
     for (int i = 0; i < 8; ++i) {
         const NativeF a = v[i / 2 + i % 2 * 8], b = v[i / 2 + i % 2 * 8 + 4];
         eights[i] =
             _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
     }
+#pragma GCC unroll 4
     for (int i = 0; i < 4; ++i)
         fours[i] = _mm512_add_ps(_mm512_shuffle_f32x4(eights[2 * i], eights[2 * i + 1], 0x88),
                                  _mm512_shuffle_f32x4(eights[2 * i], eights[2 * i + 1], 0xdd));
@@ -55,6 +57,11 @@ NEMO_INLINE NativeF sums_native(const NativeF* v) {
 
 NEMO_INLINE NativeF load_f16_native(const void* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
+}
+
+NEMO_INLINE NativeF load_i8_native(const void* p) {
+    return _mm512_cvtepi32_ps(
+        _mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))));
 }
 
 #include "kernels/cpu/tier_vector.inl"

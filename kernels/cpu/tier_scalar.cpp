@@ -48,6 +48,14 @@ NEMO_INLINE NativeF load_f16_native(const void* p) {
                                      ((bits & 0x8000u) << 16));
 }
 
+NEMO_INLINE NativeF load_i8_native(const void* p) {
+    int32_t four;
+    __builtin_memcpy(&four, p, sizeof four);
+    const __m128i bytes = _mm_cvtsi32_si128(four);
+    const __m128i words = _mm_unpacklo_epi8(bytes, bytes);
+    return _mm_cvtepi32_ps(_mm_srai_epi32(_mm_unpacklo_epi16(words, words), 24));
+}
+
 #include "kernels/cpu/tier_vector.inl"
 
 #include "kernels/cpu/tier_attention.inl"
