@@ -21,8 +21,8 @@ struct ConvertProgress {
 using ProgressCallback = std::function<void(const ConvertProgress&)>;
 
 // Throws Error{usage} if `target` is named like a part of a split file, Error{runtime} if it, or a
-// file of a split one, cannot be the result: it exists and
-// `force` is not given, it is not a regular file, or it is one of the input's own files.
+// file of a split one, cannot be the result: it exists and `force` is not given, it is not a
+// regular file, or it is one of the input's own files.
 void check_target(const ConversionPlan& plan, const std::filesystem::path& target, bool force);
 
 // Writes the file, which appears under `target` complete or not at all, or the files that the plan
