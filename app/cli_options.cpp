@@ -71,6 +71,11 @@ void add_thread_option(CLI::App& app, int& threads) {
     app.add_option("-t,--threads", threads, "Threads (0: one per core)")->check(between(0, 1024));
 }
 
+void add_load_options(CLI::App& app, LoadOptions& options) {
+    app.add_flag("--preload", options.preload, "Read the whole model in before starting");
+    app.add_flag("--mlock", options.lock, "The same, and keep it in memory");
+}
+
 void add_cache_options(CLI::App& app, KvTypes& types) {
     const auto add = [&](const char* name, DType& type, const char* help) {
         const auto set = [&type](const std::string& value) {
@@ -116,6 +121,7 @@ void define_generate(CLI::App& app, GenerateCommand& command) {
         ->type_name("FILE");
     add_thread_option(app, command.threads);
     add_cache_options(app, command.kv_types);
+    add_load_options(app, command.load);
     app.add_flag("--raw", command.raw,
                  "No chat template: continue the text as it is, control tokens recognised");
     app.add_flag("--json", command.json, "Print one JSON object: text, reasoning, timings");
@@ -192,6 +198,7 @@ CLI::App* define_perplexity(CLI::App& app, PerplexityCommand& command) {
     sub->add_flag("--special", command.special, "Recognise control tokens in the text");
     add_thread_option(*sub, command.threads);
     add_cache_options(*sub, command.kv_types);
+    add_load_options(*sub, command.load);
     sub->callback([text, base_in] {
         if (text->count() + base_in->count() == 0)
             throw CLI::RequiredError("perplexity needs -f or --kl");
@@ -250,6 +257,7 @@ CLI::App* define_bench(CLI::App& app, BenchCommand& command) {
                   "Also the time of each operation, beside what the machine can do at most");
     add_thread_option(*sub, command.threads);
     add_cache_options(*sub, command.kv_types);
+    add_load_options(*sub, command.load);
     sub->footer(kBenchNotes);
     return sub;
 }

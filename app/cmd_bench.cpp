@@ -1,6 +1,7 @@
 // nemo-cli bench: tokens per second in llama-bench's terms, and where the time goes.
 #include "app/bench.h"
 #include "app/commands.h"
+#include "app/load_model.h"
 #include "app/timed_backend.h"
 #include "core/console.h"
 #include "core/error.h"
@@ -184,7 +185,7 @@ int run_bench(const BenchCommand& command) {
     const std::vector<BenchTest> tests = tests_of(command);
     const auto backend = make_cpu_backend(command.threads);
     TimedBackend timed(*backend);
-    const auto file = std::make_shared<const ModelFile>(ModelFile::open(command.model));
+    const auto file = load_model_file(command.model, command.load);
     const Model model(file, command.ops ? static_cast<Backend&>(timed) : *backend);
     ThreadPool pool(command.threads);
     Output output(command, describe(*file, pool.n_threads()));

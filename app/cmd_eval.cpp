@@ -32,7 +32,7 @@ int run_eval(const EvalCommand& command) {
     const std::vector<int32_t> tokens = parse_tokens(command.tokens);
     refuse_to_replace(command.logits_file, command.model);
     const auto backend = make_cpu_backend(command.threads);
-    const Model model(std::make_shared<const ModelFile>(ModelFile::open(command.model)), *backend);
+    const Model model(load_model_file(command.model, {}), *backend);
     Session session(
         model,
         {.n_context = std::ssize(tokens), .chunk = command.chunk, .kv_types = command.kv_types});

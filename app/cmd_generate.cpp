@@ -111,7 +111,7 @@ int exit_status(FinishReason reason) {
 }  // namespace
 
 int run_generate(const GenerateCommand& command) {
-    Engine engine(command.model, command.threads);
+    Engine engine(command.model, command.threads, command.load);
     if (!command.template_file.empty())
         engine.set_chat_template(read_text_file(command.template_file), command.template_file);
     const std::vector<int32_t> prompt = make_prompt(command, engine);

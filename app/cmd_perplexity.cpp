@@ -130,7 +130,7 @@ int run_perplexity(const PerplexityCommand& command) {
     }
     std::optional<LogitsBase> base;
     if (!command.base_in.empty()) base = LogitsBase::open(command.base_in);
-    const Engine engine(command.model, command.threads);
+    const Engine engine(command.model, command.threads, command.load);
     const TextChunks text =
         base ? text_of_base(command, *base, engine)
              : read_chunks({command.text_file, command.special},

@@ -2,6 +2,7 @@
 // Error; the returned value is the exit status.
 #pragma once
 
+#include "app/load_model.h"
 #include "kernels/kv_cache.h"
 
 #include <cstdint>
@@ -31,6 +32,7 @@ struct GenerateCommand {
     std::vector<std::string> stop_strings;
     int threads = 0;
     KvTypes kv_types;
+    LoadOptions load;
     int64_t n_context = 0;
     bool raw = false;
     bool json = false;
@@ -80,6 +82,7 @@ struct PerplexityCommand {
     bool special = false;   // recognise control tokens in the text
     int threads = 0;
     KvTypes kv_types;
+    LoadOptions load;
 };
 int run_perplexity(const PerplexityCommand& command);
 
@@ -108,6 +111,7 @@ struct BenchCommand {
     bool ops = false;
     int threads = 0;
     KvTypes kv_types;
+    LoadOptions load;
 };
 int run_bench(const BenchCommand& command);
 

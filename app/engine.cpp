@@ -110,9 +110,10 @@ const char* finish_reason_name(FinishReason reason) {
     return "?";
 }
 
-Engine::Engine(const std::filesystem::path& model_path, int n_threads)
+Engine::Engine(const std::filesystem::path& model_path, int n_threads,
+               const LoadOptions& load_options)
     : backend_(make_cpu_backend(n_threads)) {
-    auto file = std::make_shared<const ModelFile>(ModelFile::open(model_path));
+    const auto file = load_model_file(model_path, load_options);
     model_ = std::make_unique<Model>(file, *backend_);
     tokenizer_ = Tokenizer::create(tokenizer_from_gguf(*file), file->path());
     if (tokenizer_->n_vocab() > model_->config().n_vocab)

@@ -2,6 +2,7 @@
 // one entry point of the programs into everything below.
 #pragma once
 
+#include "app/load_model.h"
 #include "core/chat_template.h"
 #include "core/sampler.h"
 #include "core/tokenizer.h"
@@ -40,8 +41,9 @@ struct GenerateResult {
 
 class Engine {
 public:
-    // n_threads = 0: one per core. Throws Error{bad_file} or Error{usage}.
-    Engine(const std::filesystem::path& model_path, int n_threads);
+    // n_threads = 0: one per core. Throws Error{usage} and what load_model_file does.
+    Engine(const std::filesystem::path& model_path, int n_threads,
+           const LoadOptions& load_options = {});
 
     const Model& model() const { return *model_; }
     const Tokenizer& tokenizer() const { return *tokenizer_; }

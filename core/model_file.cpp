@@ -374,6 +374,12 @@ std::vector<std::filesystem::path> ModelFile::part_paths() const {
     return paths;
 }
 
+std::vector<std::span<const std::byte>> ModelFile::part_bytes() const {
+    std::vector<std::span<const std::byte>> parts;
+    for (const MappedFile& part : parts_) parts.push_back(part.bytes());
+    return parts;
+}
+
 uint64_t ModelFile::n_file_bytes() const {
     uint64_t total = 0;
     for (const MappedFile& part : parts_) total += part.bytes().size();

@@ -30,6 +30,8 @@ public:
     const std::vector<TensorView>& tensors() const { return tensors_; }
     const TensorView* find(std::string_view name) const;
     std::vector<std::filesystem::path> part_paths() const;
+    // The parts as they are mapped.
+    std::vector<std::span<const std::byte>> part_bytes() const;
     // All parts together.
     uint64_t n_file_bytes() const;
 

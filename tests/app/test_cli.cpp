@@ -328,6 +328,19 @@ TEST_CASE("info names what the file holds") {
         CHECK(contains(info.out, part));
 }
 
+TEST_CASE("a model can be read in first, and the answer is the same") {
+    const std::string usual = run_cli({"-m", demo(), "-p", "Hello!"}).out;
+    for (const char* flag : {"--preload", "--mlock"}) {
+        const ProcessResult result = run_cli({"-m", demo(), "-p", "Hello!", flag});
+        CAPTURE(result.err);
+        // A limit on locked memory may forbid the latter.
+        if (result.status == 0)
+            CHECK(result.out == usual);
+        else
+            CHECK(contains(result.err, "cannot lock"));
+    }
+}
+
 TEST_CASE("the format of the key-value cache can be chosen") {
     const TempFolder folder;
     const auto logits_with = [&](std::vector<std::string> types) {
