@@ -1,0 +1,110 @@
+#include "app/chat_schema.h"
+
+#include "app/sqlite.h"
+#include "core/error.h"
+#include "core/private_file.h"
+
+#include <array>
+
+namespace nemo {
+
+namespace {
+
+// "nemo" in SQLite's application_id: a database of another program is left alone.
+constexpr int64_t kApplicationId = 0x6E656D6F;
+
+// kMigrations[v] leads from version v to v + 1. They are never changed, only added to.
+constexpr std::array<const char*, kChatSchemaVersion> kMigrations = {
+    R"(
+CREATE TABLE chats (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    title TEXT NOT NULL,
+    has_own_title INTEGER NOT NULL CHECK (has_own_title IN (0, 1)),
+    folder TEXT NOT NULL,
+    is_pinned INTEGER NOT NULL CHECK (is_pinned IN (0, 1)),
+    system TEXT NOT NULL,
+    model_path TEXT NOT NULL,
+    model_name TEXT NOT NULL,
+    model_identity TEXT NOT NULL,
+    settings TEXT NOT NULL,
+    leaf INTEGER,
+    created INTEGER NOT NULL,
+    updated INTEGER NOT NULL,
+    deleted INTEGER,
+    FOREIGN KEY (id, leaf) REFERENCES messages (chat, id) DEFERRABLE INITIALLY DEFERRED
+);
+CREATE TABLE messages (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    chat INTEGER NOT NULL REFERENCES chats (id) ON DELETE CASCADE,
+    parent INTEGER CHECK (parent < id),
+    role TEXT NOT NULL,
+    content TEXT NOT NULL,
+    reasoning TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('complete', 'streaming', 'interrupted', 'failed')),
+    created INTEGER NOT NULL,
+    stats TEXT NOT NULL,
+    UNIQUE (chat, id),
+    FOREIGN KEY (chat, parent) REFERENCES messages (chat, id)
+);
+CREATE INDEX messages_by_parent ON messages (chat, parent);
+CREATE INDEX streaming_messages ON messages (chat) WHERE state = 'streaming';
+PRAGMA application_id = 0x6E656D6F;
+)"};
+
+int64_t schema_version(Connection& connection) {
+    return connection.integer("PRAGMA user_version");
+}
+
+std::filesystem::path with_suffix(const std::filesystem::path& file, const std::string& suffix) {
+    return file.string() + suffix;
+}
+
+std::filesystem::path back_up(Connection& connection, const std::filesystem::path& file) {
+    const std::string suffix = fmt::format(".backup-v{}", schema_version(connection));
+    std::filesystem::path target = with_suffix(file, suffix);
+    for (int i = 2; std::filesystem::exists(std::filesystem::symlink_status(target)); ++i)
+        target = with_suffix(file, fmt::format("{}-{}", suffix, i));
+    ensure_private_file(target);
+    try {
+        connection.copy_to(target);
+    } catch (const Error&) {
+        std::error_code ignored;
+        std::filesystem::remove(target, ignored);
+        throw;
+    }
+    return target;
+}
+
+}  // namespace
+
+void check_schema_version(Connection& connection, const std::filesystem::path& file) {
+    const int64_t version = schema_version(connection);
+    const bool is_empty = connection.integer("SELECT count(*) FROM sqlite_schema") == 0;
+    const int64_t application = connection.integer("PRAGMA application_id");
+    if (is_empty ? version != 0 || application != 0 : application != kApplicationId || version < 1)
+        fail(ErrorCode::bad_file,
+             "{}: is a database of another program (application id {}, version {}), left as it is",
+             file.string(), application, version);
+    if (version > kChatSchemaVersion)
+        fail(ErrorCode::bad_file,
+             "{}: was written by a newer nemo (format {}, this one knows up to {}), left as it is",
+             file.string(), version, kChatSchemaVersion);
+}
+
+void migrate_schema(Connection& connection, const std::filesystem::path& file,
+                    std::vector<std::string>& notices) {
+    const int64_t version = schema_version(connection);
+    if (version == kChatSchemaVersion) return;
+    if (version > 0)
+        notices.push_back(
+            fmt::format("The chats were brought to a newer format; {} is a copy from "
+                        "before.",
+                        back_up(connection, file).string()));
+    Transaction transaction(connection);
+    for (int64_t from = version; from < kChatSchemaVersion; ++from)
+        connection.run(kMigrations[static_cast<size_t>(from)]);
+    connection.run(fmt::format("PRAGMA user_version = {}", kChatSchemaVersion).c_str());
+    transaction.commit();
+}
+
+}  // namespace nemo
