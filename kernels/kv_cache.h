@@ -1,9 +1,10 @@
 // How keys and values of past tokens lie in memory: the same for every device and number format.
 //
-// The rows of tokens come in pages of 256; a page has all its rows of the first K/V head, then
-// those of the next. So attention reads a head's rows in one stream, a cache grows by appending
-// pages, and what was written never moves inside it. A row holds head_dim values, then zeros up to
-// a multiple of 32, which is the block size of Q8_0 and a whole number of vectors.
+// The rows of tokens come in pages of 256; in a page, a cache has all its rows of the first K/V
+// head, then those of the next. So attention reads a head's rows in one stream, a cache grows by a
+// page, what was written never moves, and sequences with the same beginning share its pages. A
+// page holds the caches of all layers, one behind the other. A row holds head_dim values, then
+// zeros up to a multiple of 32, which is the block size of Q8_0 and a whole number of vectors.
 #pragma once
 
 #include "core/tensor.h"
@@ -34,23 +35,23 @@ struct KvLayout {
     }
     // Of all heads.
     int64_t token_bytes() const { return n_heads * row_bytes(); }
-    // Of a cache with room for n_rows tokens: whole pages, always a multiple of 4.
-    int64_t cache_bytes(int64_t n_rows) const {
-        return (n_rows + kKvPageRows - 1) / kKvPageRows * kKvPageRows * token_bytes();
-    }
-    // Of a head's row, from the start of the cache.
-    int64_t offset(int64_t row, int64_t head) const {
-        const int64_t page = row / kKvPageRows, row_in_page = row % kKvPageRows;
-        return ((page * n_heads + head) * kKvPageRows + row_in_page) * row_bytes();
+    // Of the part of a page: always a multiple of 4.
+    int64_t page_bytes() const { return kKvPageRows * token_bytes(); }
+    // Of a head's row, from the start of the part.
+    int64_t offset(int64_t row_in_page, int64_t head) const {
+        return (head * kKvPageRows + row_in_page) * row_bytes();
     }
 };
 
-// Memory of a backend in that layout.
+// Memory of a backend in that layout: the part of each page that starts at byte `offset`.
 struct KvCache {
     KvLayout layout;
-    std::byte* data = nullptr;
+    std::byte* const* pages = nullptr;  // page i has rows [256 i, 256 i + 256)
+    int64_t offset = 0;
 
-    std::byte* row(int64_t row, int64_t head) const { return data + layout.offset(row, head); }
+    std::byte* row(int64_t row, int64_t head) const {
+        return pages[row / kKvPageRows] + offset + layout.offset(row % kKvPageRows, head);
+    }
 };
 
 }  // namespace nemo

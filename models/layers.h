@@ -5,9 +5,11 @@
 
 #include "kernels/backend.h"
 #include "models/config.h"
+#include "models/sequence_state.h"
 #include "models/workspace.h"
 
 #include <cstdint>
+#include <span>
 #include <variant>
 
 namespace nemo {
@@ -63,11 +65,13 @@ struct LayerInput {
     int64_t n_tokens;  // T
     int64_t position;  // of the first token
     float norm_eps;
+    std::span<const StateCapture> captures;  // by position
 };
 
-// conv_state: [K-1, conv_dim]; ssm_state: [H, N, P]; both updated.
+// conv_state: [K-1, conv_dim]; ssm_state: [H, N, P], right behind it; both updated, and copied to
+// in.captures, where the layer's part starts at `state_offset`.
 void mamba2_layer(const LayerInput& in, const Mamba2Shape& shape, const Mamba2Weights& weights,
-                  float* conv_state, float* ssm_state);
+                  float* conv_state, float* ssm_state, int64_t state_offset);
 
 // T rows are written to keys and values at `position`.
 void attention_layer(const LayerInput& in, const AttentionShape& shape,

@@ -37,7 +37,7 @@ void Model::run_layer(size_t layer, const LayerInput& in, SequenceState& state) 
     const LayerConfig& shape = config_.layers[layer];
     std::visit(Overloaded{[&](const Mamba2Weights& weights) {
                               mamba2_layer(in, shape.mamba2, weights, state.conv_state(layer),
-                                           state.ssm_state(layer));
+                                           state.ssm_state(layer), state.recurrent_offset(layer));
                           },
                           [&](const AttentionWeights& weights) {
                               attention_layer(in, shape.attention, weights, state.keys(layer),
@@ -49,7 +49,7 @@ void Model::run_layer(size_t layer, const LayerInput& in, SequenceState& state) 
 }
 
 void Model::forward(std::span<const int32_t> tokens, SequenceState& state, Workspace& work,
-                    int64_t n_logits, float* logits) const {
+                    int64_t n_logits, float* logits, std::span<const StateCapture> captures) const {
     const int64_t n_tokens = std::ssize(tokens);
     const int64_t n_embd = config_.n_embd;
     NEMO_ASSERT(n_tokens > 0 && n_logits >= 0 && n_logits <= n_tokens);
@@ -67,7 +67,8 @@ void Model::forward(std::span<const int32_t> tokens, SequenceState& state, Works
                    .x = x,
                    .n_tokens = n_tokens,
                    .position = state.position(),
-                   .norm_eps = config_.norm_eps},
+                   .norm_eps = config_.norm_eps,
+                   .captures = captures},
                   state);
     }
     if (n_logits > 0) {

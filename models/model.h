@@ -33,8 +33,10 @@ public:
 
     // Takes in a chunk of T tokens at the state's position and advances it. Writes logits for the
     // last `n_logits` tokens (0 to T) to `logits` [n_logits, n_vocab]. Ids must be in [0, n_vocab).
+    // `captures`: ascending, each 1 to T tokens; they do not change the result.
     void forward(std::span<const int32_t> tokens, SequenceState& state, Workspace& work,
-                 int64_t n_logits, float* logits) const;
+                 int64_t n_logits, float* logits,
+                 std::span<const StateCapture> captures = {}) const;
 
 private:
     // x, y: [T, E].

@@ -1,6 +1,7 @@
 #include "models/session.h"
 
 #include "core/error.h"
+#include "core/memory_info.h"
 
 #include <algorithm>
 
@@ -11,62 +12,185 @@ namespace {
 // For files that do not say how long a text the model was trained on.
 constexpr int64_t kDefaultContext = 131072;
 
+int64_t state_budget(int64_t wanted) {
+    return wanted > 0 ? wanted : available_memory() / 4;
+}
+
 }  // namespace
 
 Session::Session(const Model& model, const SessionOptions& options)
     : model_(model),
       n_context_(options.n_context > 0 ? options.n_context : model.config().n_context),
       chunk_(options.chunk),
+      interval_(options.checkpoint_interval),
       work_(model.backend()),
-      state_(model.config(), model.backend(), options.kv_types) {
-    NEMO_ASSERT(chunk_ > 0);
+      state_(model.config(), model.backend(), options.kv_types),
+      checkpoints_(state_, state_budget(options.state_budget)) {
+    NEMO_ASSERT(chunk_ > 0 && interval_ > 0);
     if (n_context_ <= 0) n_context_ = kDefaultContext;
 }
 
 void Session::reset() {
     state_.reset();
     tokens_.clear();
+    has_logits_ = false;
+    checkpoints_.clear();
 }
 
-void Session::check_tokens(std::span<const int32_t> tokens) const {
+void Session::check_tokens(std::span<const int32_t> tokens, int64_t n_before) const {
     const int64_t n_vocab = model_.config().n_vocab;
     for (const int32_t token : tokens)
         if (token < 0 || token >= n_vocab)
             fail(ErrorCode::usage, "token id {} is outside the vocabulary of {} tokens", token,
                  n_vocab);
-    const int64_t n_total = state_.position() + std::ssize(tokens);
+    const int64_t n_total = n_before + std::ssize(tokens);
     if (n_total > n_context_)
         fail(ErrorCode::context_full, "{} tokens do not fit into the context of {}", n_total,
              n_context_);
 }
 
-void Session::run_chunk(std::span<const int32_t> chunk, int64_t n_logits) {
+void Session::read(std::span<const int32_t> chunk, int64_t n_logits,
+                   std::span<const StateCapture> captures) {
     logits_.resize(static_cast<size_t>(n_logits * model_.config().n_vocab));
-    model_.forward(chunk, state_, work_, n_logits, logits_.data());
+    tokens_.reserve(tokens_.size() + chunk.size());
+    has_logits_ = false;
+    try {
+        model_.forward(chunk, state_, work_, n_logits, logits_.data(), captures);
+    } catch (...) {
+        // Some layers have taken the chunk in and some have not.
+        state_.reset();
+        tokens_.clear();
+        throw;
+    }
     tokens_.insert(tokens_.end(), chunk.begin(), chunk.end());
+    has_logits_ = n_logits == 1;
 }
 
 std::span<const float> Session::append(std::span<const int32_t> tokens,
                                        const Cancelled& cancelled) {
-    check_tokens(tokens);
+    check_tokens(tokens, state_.position());
     for (size_t start = 0; start < tokens.size(); start += static_cast<size_t>(chunk_)) {
         if (cancelled && cancelled()) return {};
         const auto chunk =
             tokens.subspan(start, std::min(static_cast<size_t>(chunk_), tokens.size() - start));
         const bool last = start + chunk.size() == tokens.size();
-        run_chunk(chunk, last ? 1 : 0);
+        read(chunk, last ? 1 : 0);
     }
     return logits_;
 }
 
 void Session::append_with_logits(std::span<const int32_t> tokens, const LogitsSink& sink) {
-    check_tokens(tokens);
+    check_tokens(tokens, state_.position());
     for (size_t start = 0; start < tokens.size(); start += static_cast<size_t>(chunk_)) {
         const auto chunk =
             tokens.subspan(start, std::min(static_cast<size_t>(chunk_), tokens.size() - start));
-        run_chunk(chunk, std::ssize(chunk));
+        read(chunk, std::ssize(chunk));
         sink(logits_);
     }
+}
+
+// ---- sync ----
+
+int64_t Session::n_reusable_live(std::span<const int32_t> ids) const {
+    if (has_logits_ && std::ranges::equal(tokens_, ids)) return std::ssize(ids);
+    return checkpoints_.n_reusable(tokens_, ids);
+}
+
+int64_t Session::n_reusable(std::span<const int32_t> ids) const {
+    int64_t n = n_reusable_live(ids);
+    for (const Checkpoint& item : checkpoints_.items())
+        n = std::max(n, checkpoints_.n_reusable(item.tokens, ids));
+    return n;
+}
+
+// Leaves the state at the longest prefix of ids that is at hand. What it was may be wanted again:
+// another answer, another version of a message.
+void Session::go_back_to_prefix(std::span<const int32_t> ids) {
+    const int64_t n_live = n_reusable_live(ids);
+    Checkpoint* kept = checkpoints_.find(ids);
+    const int64_t n_kept = kept == nullptr ? 0 : checkpoints_.n_reusable(kept->tokens, ids);
+    if (n_live >= n_kept && n_live == std::ssize(tokens_)) return;
+
+    Checkpoint left = {tokens_, CheckpointKind::left, state_.take()};
+    const int64_t n = std::max(n_live, n_kept);
+    const StateSnapshot& from = n_live >= n_kept ? left.state : kept->state;
+    if (n > 0) state_.restore(from);
+    if (n < state_.position()) state_.cut(n);
+    tokens_.assign(ids.begin(), ids.begin() + n);
+    has_logits_ = false;
+
+    if (checkpoints_.find_exact(left.tokens) == nullptr && !left.tokens.empty() &&
+        checkpoints_.make_room(CheckpointKind::left, tokens_))
+        checkpoints_.add(std::move(left));
+    if (Checkpoint* used = checkpoints_.find_exact(tokens_)) checkpoints_.touch(*used);
+    checkpoints_.enforce_budget(tokens_);
+}
+
+std::vector<Checkpoint> Session::begin_checkpoints(std::span<const int32_t> ids, int64_t begin,
+                                                   int64_t end,
+                                                   std::span<const int64_t> positions) {
+    std::vector<Checkpoint> begun;
+    const auto begin_at = [&](int64_t position, CheckpointKind kind) {
+        const auto tokens = ids.first(static_cast<size_t>(position));
+        if (Checkpoint* same = checkpoints_.find_exact(tokens)) {
+            same->kind = std::max(same->kind, kind);
+            checkpoints_.touch(*same);
+        } else if (checkpoints_.make_room(kind, tokens_)) {
+            begun.push_back({{tokens.begin(), tokens.end()},
+                             kind,
+                             {.position = position, .recurrent = state_.new_recurrent()}});
+        }
+    };
+    for (int64_t position = begin + 1; position <= end; ++position) {
+        if (std::ranges::binary_search(positions, position))
+            begin_at(position, CheckpointKind::chat);
+        else if (position % interval_ == 0 && state_.n_recurrent() > 0)
+            begin_at(position, CheckpointKind::periodic);
+    }
+    return begun;
+}
+
+void Session::keep(std::vector<Checkpoint> begun) {
+    if (begun.empty()) return;
+    for (Checkpoint& checkpoint : begun) {
+        checkpoint.state.pages = state_.pages_at(checkpoint.state.position).pages;
+        checkpoints_.add(std::move(checkpoint));
+    }
+    checkpoints_.thin_out(tokens_, interval_);
+    checkpoints_.enforce_budget(tokens_);
+}
+
+SyncResult Session::sync(std::span<const int32_t> ids, std::span<const int64_t> checkpoints,
+                         const Cancelled& cancelled) {
+    if (ids.empty()) fail(ErrorCode::usage, "there are no tokens to read");
+    check_tokens(ids, 0);
+    NEMO_ASSERT(std::ranges::is_sorted(checkpoints) &&
+                (checkpoints.empty() || checkpoints.back() <= std::ssize(ids)));
+    go_back_to_prefix(ids);
+
+    SyncResult result = {.n_reused = std::ssize(tokens_)};
+    if (result.n_reused > 0 && std::ranges::binary_search(checkpoints, result.n_reused) &&
+        checkpoints_.find_exact(tokens_) == nullptr &&
+        checkpoints_.make_room(CheckpointKind::chat, tokens_))
+        checkpoints_.add({tokens_, CheckpointKind::chat, state_.snapshot()});
+
+    const int64_t n_ids = std::ssize(ids);
+    for (int64_t begin = result.n_reused, end = 0; begin < n_ids; begin = end) {
+        result.cancelled = cancelled && cancelled();
+        if (result.cancelled) return result;
+        end = std::min(begin + chunk_, n_ids);
+        std::vector<Checkpoint> begun = begin_checkpoints(ids, begin, end, checkpoints);
+        std::vector<StateCapture> captures;
+        for (const Checkpoint& checkpoint : begun)
+            captures.push_back(
+                {checkpoint.state.position - begin, checkpoint.state.recurrent.get()});
+        read(ids.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin)),
+             end == n_ids ? 1 : 0, captures);
+        keep(std::move(begun));
+        result.n_read += end - begin;
+    }
+    result.logits = logits_;
+    return result;
 }
 
 }  // namespace nemo

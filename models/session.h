@@ -1,6 +1,8 @@
-// One conversation with a model: its tokens and the state they led to.
+// One conversation with a model: its tokens, the state they led to, and states kept from earlier
+// (models/checkpoints.h), so that nothing is read twice.
 #pragma once
 
+#include "models/checkpoints.h"
 #include "models/model.h"
 
 #include <cstdint>
@@ -15,6 +17,15 @@ struct SessionOptions {
         0;                // most tokens a session may hold; 0: the length the model was trained for
     int64_t chunk = 256;  // prompt tokens taken in at once; bounds scratch memory and stop latency
     KvTypes kv_types;     // number formats of the key-value caches
+    int64_t state_budget = 0;  // bytes of kept states; 0: a quarter of the memory that is free now
+    int64_t checkpoint_interval = 2048;  // tokens between checkpoints inside a long prompt
+};
+
+struct SyncResult {
+    std::span<const float> logits;  // [n_vocab] after the last id; empty if cancelled
+    int64_t n_reused = 0;           // tokens whose state was there already
+    int64_t n_read = 0;             // tokens that the model took in now
+    bool cancelled = false;
 };
 
 class Session {
@@ -24,13 +35,29 @@ public:
     const std::vector<int32_t>& tokens() const { return tokens_; }
     int64_t n_context() const { return n_context_; }
     const SequenceState& state() const { return state_; }
+    const Checkpoints& checkpoints() const { return checkpoints_; }
+    // Forgets everything.
     void reset();
 
     // Asked before each chunk; true ends the call early, with the state at a chunk's border.
     using Cancelled = std::function<bool()>;
+
+    // Makes the session hold exactly `ids`, reading no more of them than it must: it goes on from
+    // its own state or from the checkpoint that is the longest prefix. A state that is left for
+    // another branch becomes a checkpoint itself. `checkpoints`: positions, ascending and at most
+    // ids.size(), where to leave one; those that lie in what was reused are left out unless a state
+    // is at hand. The logits are those of a fresh session that reads `ids` in the same chunks, to
+    // the bit; they are valid until the next call. Throws Error{context_full} before changing
+    // anything if ids do not fit, Error{usage} if there are none or one is outside the vocabulary.
+    // After a cancelled call the session holds what was read; after a failed one, nothing or the
+    // same, and checkpoints stay.
+    SyncResult sync(std::span<const int32_t> ids, std::span<const int64_t> checkpoints = {},
+                    const Cancelled& cancelled = {});
+    // Tokens of `ids` that sync() would not have to read.
+    int64_t n_reusable(std::span<const int32_t> ids) const;
+
     // Appends tokens and returns the logits [n_vocab] after the last one, valid until the next
-    // call; empty if cancelled. Throws Error{context_full} before changing anything if they do not
-    // fit, and Error{usage} naming an id outside the vocabulary.
+    // call; empty if cancelled. Leaves no checkpoints. Throws as sync().
     std::span<const float> append(std::span<const int32_t> tokens, const Cancelled& cancelled = {});
 
     // The same, but hands out the logits of every token: sink(rows [n, n_vocab]) per chunk, in
@@ -39,16 +66,26 @@ public:
     void append_with_logits(std::span<const int32_t> tokens, const LogitsSink& sink);
 
 private:
-    void check_tokens(std::span<const int32_t> tokens) const;
-    void run_chunk(std::span<const int32_t> chunk, int64_t n_logits);
+    void check_tokens(std::span<const int32_t> tokens, int64_t n_before) const;
+    int64_t n_reusable_live(std::span<const int32_t> ids) const;
+    void go_back_to_prefix(std::span<const int32_t> ids);
+    // Those of positions (begin, end], to be filled while these tokens are read.
+    std::vector<Checkpoint> begin_checkpoints(std::span<const int32_t> ids, int64_t begin,
+                                              int64_t end, std::span<const int64_t> positions);
+    void keep(std::vector<Checkpoint> begun);
+    void read(std::span<const int32_t> chunk, int64_t n_logits,
+              std::span<const StateCapture> captures = {});
 
     const Model& model_;
     int64_t n_context_;
     int64_t chunk_;
+    int64_t interval_;
     Workspace work_;
     SequenceState state_;
     std::vector<int32_t> tokens_;
     std::vector<float> logits_;
+    bool has_logits_ = false;  // logits_ are those of the last token
+    Checkpoints checkpoints_;
 };
 
 }  // namespace nemo

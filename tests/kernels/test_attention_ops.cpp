@@ -15,9 +15,18 @@ double as_double(float value) {
 // A cache of one format, and the fp32 rows that it holds after rounding.
 struct TestCache {
     KvLayout layout;
-    std::vector<std::byte> bytes;
+    int64_t offset = 0;  // bytes of each page that are not the cache's
+    std::vector<std::vector<std::byte>> pages;
+    std::vector<std::byte*> table;
 
-    KvCache cache() { return {layout, bytes.data()}; }
+    void make_pages(int64_t n_rows, std::byte value = {}) {
+        pages.resize(static_cast<size_t>((n_rows + kKvPageRows - 1) / kKvPageRows));
+        for (std::vector<std::byte>& page : pages) {
+            page.assign(static_cast<size_t>(offset + layout.page_bytes()), value);
+            table.push_back(page.data());
+        }
+    }
+    KvCache cache() const { return {layout, table.data(), offset}; }
     // [n_rows, n_heads * head_dim].
     std::vector<float> decoded(int64_t n_rows) {
         std::vector<float> rows, padded(static_cast<size_t>(layout.padded_dim()));
@@ -31,9 +40,9 @@ struct TestCache {
 };
 
 TestCache filled_cache(const AttentionShape& shape, DType type, const std::vector<float>& rows) {
-    TestCache test = {.layout = {type, shape.n_kv_heads, shape.head_dim}};
+    TestCache test = {.layout = {type, shape.n_kv_heads, shape.head_dim}, .offset = 64};
     const int64_t n_rows = std::ssize(rows) / shape.kv_dim();
-    test.bytes.resize(static_cast<size_t>(test.layout.cache_bytes(n_rows)));
+    test.make_pages(n_rows);
     make_cpu_backend(1, CpuTier::scalar)->kv_append(rows.data(), n_rows, 0, test.cache());
     return test;
 }
@@ -319,9 +328,8 @@ TEST_CASE("kv_append writes the codes of the format, and nothing else") {
     const std::vector<float> rows = random_values(30 * 3 * head_dim, 61);
     for (const DType type : kCacheTypes) {
         CAPTURE(static_cast<int>(type));
-        TestCache test = {.layout = {type, 3, head_dim}};
-        test.bytes.assign(static_cast<size_t>(test.layout.cache_bytes(290)), std::byte{1});
-        CHECK(std::ssize(test.bytes) == 2 * 256 * test.layout.token_bytes());
+        TestCache test = {.layout = {type, 3, head_dim}, .offset = 32};
+        test.make_pages(290, std::byte{1});
         backend->kv_append(rows.data(), 30, 250, test.cache());
         const auto n_row_bytes = static_cast<size_t>(test.layout.row_bytes());
         for (int64_t row = 240; row < 290; ++row)
