@@ -89,45 +89,71 @@ void add_cache_options(CLI::App& app, KvTypes& types) {
     add("--cache-type-v", types.values, "Keep values as f32, f16 (default) or q8_0 (also -ctv)");
 }
 
-void add_sampling_options(CLI::App& app, GenerateCommand& command) {
+// A model to talk to.
+void add_session_options(CLI::App& app, ModelOptions& model) {
+    add_model_option(app, model.path);
+    app.add_option("-c,--ctx-size", model.n_context, "Most tokens in all (0: as trained)")
+        ->check(between(int64_t{0}, INT64_MAX));
+    app.add_option("--chat-template-file", model.template_file,
+                   "Use this chat template instead of the model's own")
+        ->type_name("FILE");
+    add_thread_option(app, model.threads);
+    add_cache_options(app, model.kv_types);
+    add_load_options(app, model.load);
+}
+
+void add_thinking_options(CLI::App& app, AnswerSettings& answer, bool& hide_thinking) {
+    const std::string group = "Thinking";
+    const auto set = [&answer](const std::string& name) {
+        answer.thinking = thinking_from_name(name);
+    };
+    app.add_option_function<std::string>("--think,--reasoning", set,
+                                         "on, off or auto (default: as the model's template)")
+        ->check(CLI::IsMember({"on", "off", "auto"}).description(""))
+        ->type_name("MODE")
+        ->group(group);
+    app.add_option("--reasoning-budget", answer.reasoning_budget,
+                   "End a thought after N tokens (0: no thinking, -1: no limit)")
+        ->check(between(int64_t{-1}, INT64_MAX))
+        ->type_name("N")
+        ->group(group);
+    app.add_flag("--hide-thinking,--hidethinking", hide_thinking,
+                 "Do not show thoughts (on a terminal they are on standard error, dimmed)")
+        ->group(group);
+}
+
+void add_answer_options(CLI::App& app, AnswerSettings& answer) {
+    app.add_option("-n,--predict", answer.max_tokens, "Most tokens to write (-1: no limit)")
+        ->check(between(int64_t{-1}, INT64_MAX));
     const auto add = [&](const char* name, auto& value, const char* help) {
         app.add_option(name, value, help)->group("Sampling (default: what the model advises)");
     };
-    add("--temp", command.temperature, "Temperature, 0 for the most probable token");
-    add("--top-k", command.top_k, "Only the K most probable tokens, 0 for all");
-    add("--top-p", command.top_p, "Only the most probable tokens that sum up to P");
-    add("--min-p", command.min_p, "Only tokens at least P times as probable as the best");
-    add("--repeat-penalty", command.repetition_penalty, "Divide logits of recent tokens, 1: off");
-    add("--presence-penalty", command.presence_penalty, "Subtract from tokens that occurred");
-    add("--frequency-penalty", command.frequency_penalty, "Subtract per occurrence");
-    add("-s,--seed", command.seed, "Random seed, -1 for a new one every time");
+    add("--temp", answer.temperature, "Temperature, 0 for the most probable token");
+    add("--top-k", answer.top_k, "Only the K most probable tokens, 0 for all");
+    add("--top-p", answer.top_p, "Only the most probable tokens that sum up to P");
+    add("--min-p", answer.min_p, "Only tokens at least P times as probable as the best");
+    add("--repeat-penalty", answer.repetition_penalty, "Divide logits of recent tokens, 1: off");
+    add("--presence-penalty", answer.presence_penalty, "Subtract from tokens that occurred");
+    add("--frequency-penalty", answer.frequency_penalty, "Subtract per occurrence");
+    add("-s,--seed", answer.seed, "Random seed, -1 for a new one every time");
 }
 
 void define_generate(CLI::App& app, GenerateCommand& command) {
-    add_model_option(app, command.model);
+    add_session_options(app, command.model);
     add_prompt_options(app, command.prompt, command.prompt_file);
     app.add_option("--sys,--system-prompt", command.system, "System prompt (also -sys)")
         ->type_name("TEXT");
-    app.add_option("-n,--predict", command.max_tokens, "Most tokens to write (-1: no limit)")
-        ->check(between(int64_t{-1}, INT64_MAX));
-    app.add_option("-c,--ctx-size", command.n_context, "Most tokens in all (0: as trained)")
-        ->check(between(int64_t{0}, INT64_MAX));
     app.add_option("-r,--reverse-prompt", command.stop_strings,
                    "Stop before this text (may be repeated)")
         ->type_name("TEXT")
         ->expected(1);
-    app.add_option("--chat-template-file", command.template_file,
-                   "Use this chat template instead of the model's own")
-        ->type_name("FILE");
-    add_thread_option(app, command.threads);
-    add_cache_options(app, command.kv_types);
-    add_load_options(app, command.load);
     app.add_flag("--raw", command.raw,
                  "No chat template: continue the text as it is, control tokens recognised");
     app.add_flag("--json", command.json, "Print one JSON object: text, reasoning, timings");
     app.add_flag("--quiet", command.quiet, "Nothing on standard error but errors");
     app.add_flag("-v,--verbose", command.verbose, "Statistics even if it is not a terminal");
-    add_sampling_options(app, command);
+    add_thinking_options(app, command.answer, command.hide_thinking);
+    add_answer_options(app, command.answer);
 }
 
 CLI::App* define_tokenize(CLI::App& app, TokenizeCommand& command) {
@@ -330,7 +356,7 @@ ParsedCommandLine parse_command_line(const std::vector<std::string>& arguments) 
         parsed.command = info;
     else
         parsed.command = generate;
-    if (std::holds_alternative<GenerateCommand>(parsed.command) && generate.model.empty()) {
+    if (std::holds_alternative<GenerateCommand>(parsed.command) && generate.model.path.empty()) {
         parsed.exit_status = static_cast<int>(ErrorCode::usage);
         parsed.message = "nemo-cli: which model? Give -m MODEL.gguf, or --help for more\n";
     }

@@ -1,4 +1,5 @@
 // nemo-cli without a subcommand: answers one prompt. Standard output carries the answer only.
+#include "app/answer_printer.h"
 #include "app/commands.h"
 #include "app/engine.h"
 #include "app/prompt_input.h"
@@ -7,35 +8,21 @@
 #include "core/interrupt.h"
 #include "core/progress_line.h"
 
-#include <random>
+#include <optional>
 
 namespace nemo {
 
 namespace {
 
-SamplerParams sampling(const GenerateCommand& command, SamplerParams params) {
-    const auto override_with = [](auto& value, const auto& option) {
-        if (option) value = *option;
-    };
-    override_with(params.temperature, command.temperature);
-    override_with(params.top_k, command.top_k);
-    override_with(params.top_p, command.top_p);
-    override_with(params.min_p, command.min_p);
-    override_with(params.repetition_penalty, command.repetition_penalty);
-    override_with(params.presence_penalty, command.presence_penalty);
-    override_with(params.frequency_penalty, command.frequency_penalty);
-    params.seed = command.seed >= 0 ? static_cast<uint64_t>(command.seed) : std::random_device{}();
-    return params;
-}
-
-std::vector<int32_t> make_prompt(const GenerateCommand& command, const Engine& engine) {
+ChatPrompt make_prompt(const GenerateCommand& command, const Engine& engine) {
     const std::string text = gather_prompt(command.prompt, command.prompt_file, command.quiet);
     if (command.raw) return engine.raw_prompt(text);
     Json::Array messages;
     if (!command.system.empty())
         messages.push_back(Json::Object{{"role", "system"}, {"content", command.system}});
     messages.push_back(Json::Object{{"role", "user"}, {"content", text}});
-    return engine.render_prompt(messages);
+    return engine.chat_prompt(
+        messages, {.thinking = command.answer.effective_thinking(), .now = local_now()});
 }
 
 double per_second(int64_t n, double seconds) {
@@ -77,19 +64,9 @@ Json timings_json(const GenerateResult& result) {
     };
 }
 
-// A thinking model's answer is "reasoning</think>answer"; the opening mark may stand in the prompt.
 std::string result_json(const GenerateResult& result) {
-    constexpr std::string_view kOpen = "<think>";
-    constexpr std::string_view kClose = "</think>";
-    std::string text = result.text;
-    std::string reasoning;
-    if (const size_t end = text.find(kClose); end != std::string::npos) {
-        const size_t start = text.starts_with(kOpen) ? kOpen.size() : 0;
-        reasoning = text.substr(start, end - start);
-        text.erase(0, end + kClose.size());
-    }
-    return to_json_text(Json::Object{{"text", std::move(text)},
-                                     {"reasoning", std::move(reasoning)},
+    return to_json_text(Json::Object{{"text", result.text},
+                                     {"reasoning", result.reasoning},
                                      {"finish_reason", finish_reason_name(result.reason)},
                                      {"timings", timings_json(result)}}) +
            "\n";
@@ -111,26 +88,29 @@ int exit_status(FinishReason reason) {
 }  // namespace
 
 int run_generate(const GenerateCommand& command) {
-    Engine engine(command.model, command.threads, command.load);
-    if (!command.template_file.empty())
-        engine.set_chat_template(read_text_file(command.template_file), command.template_file);
-    const std::vector<int32_t> prompt = make_prompt(command, engine);
-    Session session(engine.model(), {.n_context = command.n_context, .kv_types = command.kv_types});
-    const GenerateOptions options = {.sampling = sampling(command, engine.default_sampling()),
-                                     .max_tokens = command.max_tokens,
-                                     .stop_strings = command.stop_strings};
-    const bool to_terminal = stdout_is_terminal();
-    const auto on_text = [&](std::string_view text) {
-        if (!command.json) write_stdout(to_terminal ? terminal_safe(text) : std::string(text));
+    const ModelOptions& model = command.model;
+    Engine engine(model.path, model.threads, model.load);
+    if (!model.template_file.empty())
+        engine.set_chat_template(read_text_file(model.template_file), model.template_file);
+    const ChatPrompt prompt = make_prompt(command, engine);
+    Session session(engine.model(), {.n_context = model.n_context, .kv_types = model.kv_types});
+    GenerateOptions options = command.answer.generate_options(engine.default_sampling());
+    options.stop_strings = command.stop_strings;
+    AnswerPrinter printer(!command.hide_thinking && !command.quiet);
+    const auto on_text = [&](TextPart part, std::string_view text) {
+        if (!command.json) printer.show(part, text);
     };
     std::optional<ProgressLine> progress;
     if (!command.quiet) progress.emplace();
     const auto cancelled = [&] {
-        if (progress) show_progress(progress, session.state().position(), std::ssize(prompt));
+        if (progress) show_progress(progress, session.state().position(), std::ssize(prompt.ids));
         return interrupted();
     };
     const GenerateResult result = engine.generate(session, prompt, options, on_text, cancelled);
-    write_stdout(command.json ? result_json(result) : "\n");
+    if (command.json)
+        write_stdout(result_json(result));
+    else
+        printer.finish();
     if (!command.quiet && (command.verbose || stderr_is_terminal())) print_statistics(result);
     if (!command.quiet && result.reason == FinishReason::context_full)
         write_stderr(

@@ -2,6 +2,7 @@
 // Error; the returned value is the exit status.
 #pragma once
 
+#include "app/answer_settings.h"
 #include "app/load_model.h"
 #include "kernels/kv_cache.h"
 
@@ -12,28 +13,25 @@
 
 namespace nemo {
 
+// A model and the session with it.
+struct ModelOptions {
+    std::string path;
+    std::string template_file;  // instead of the model's own
+    int threads = 0;
+    int64_t n_context = 0;
+    KvTypes kv_types;
+    LoadOptions load;
+};
+
 // The prompt in, the answer out.
 struct GenerateCommand {
-    std::string model;
+    ModelOptions model;
+    AnswerSettings answer;
     std::optional<std::string> prompt;
     std::string prompt_file;  // "-": standard input
     std::string system;
-    std::string template_file;
-    int64_t max_tokens = -1;
-    // Unset: the model's own default.
-    std::optional<float> temperature;
-    std::optional<int32_t> top_k;
-    std::optional<float> top_p;
-    std::optional<float> min_p;
-    std::optional<float> repetition_penalty;
-    std::optional<float> presence_penalty;
-    std::optional<float> frequency_penalty;
-    int64_t seed = -1;  // -1: a new one every time
     std::vector<std::string> stop_strings;
-    int threads = 0;
-    KvTypes kv_types;
-    LoadOptions load;
-    int64_t n_context = 0;
+    bool hide_thinking = false;
     bool raw = false;
     bool json = false;
     bool quiet = false;

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
-#include <ctime>
+#include <deque>
 
 namespace nemo {
 
@@ -34,29 +34,32 @@ SamplerParams sampling_from(const GgufMetadata& metadata) {
 // Generates into `result`; one call per answer.
 class Generation {
 public:
-    Generation(const Tokenizer& tokenizer, Session& session, const GenerateOptions& options,
-               const Engine::OnText& on_text)
+    Generation(const Tokenizer& tokenizer, Session& session, const ChatPrompt& prompt,
+               const GenerateOptions& options, const Engine::OnText& on_text)
         : tokenizer_(tokenizer),
           session_(session),
+          prompt_(prompt),
           options_(options),
           on_text_(on_text),
           sampler_(options.sampling),
           decoder_(tokenizer, false),
-          stops_(options.stop_strings) {
+          stops_(options.stop_strings),
+          splitter_(prompt.thought == ChatPrompt::Thought::opened) {
         for (const int32_t token : session.tokens()) sampler_.accept(token);
     }
 
-    GenerateResult run(const std::vector<int32_t>& prompt, const Session::Cancelled& cancelled) {
+    GenerateResult run(const Session::Cancelled& cancelled) {
         const auto start = Clock::now();
-        std::span<const float> logits = session_.append(prompt, cancelled);
-        for (const int32_t token : prompt) sampler_.accept(token);
-        result_.n_prompt = std::ssize(prompt);
+        std::span<const float> logits = session_.append(prompt_.ids, cancelled);
+        for (const int32_t token : prompt_.ids) sampler_.accept(token);
+        result_.n_prompt = std::ssize(prompt_.ids);
         result_.prompt_seconds = seconds_since(start);
 
         const auto generate_start = Clock::now();
         result_.reason = answer(logits, cancelled);
         show(stops_.push(decoder_.finish()));
         show(stops_.finish());
+        splitter_.finish(sink_);
         result_.generate_seconds = seconds_since(generate_start);
         return std::move(result_);
     }
@@ -66,7 +69,7 @@ private:
         for (;;) {
             if (logits.empty() || (cancelled && cancelled())) return FinishReason::cancelled;
             if (result_.n_generated == options_.max_tokens) return FinishReason::length;
-            const int32_t token = sampler_.sample(logits);
+            const int32_t token = next_token(logits);
             sampler_.accept(token);
             ++result_.n_generated;
             if (tokenizer_.is_end_of_generation(token)) return FinishReason::stop;
@@ -78,19 +81,53 @@ private:
         }
     }
 
+    // The most the model may think, then the mark that ends a thought, then the model again.
+    int32_t next_token(std::span<const float> logits) {
+        if (in_thought() && options_.reasoning_budget >= 0 && !closing_ &&
+            n_thought_++ >= options_.reasoning_budget)
+            close_thought();
+        if (forced_.empty()) return sampler_.sample(logits);
+        const int32_t token = forced_.front();
+        forced_.pop_front();
+        return token;
+    }
+
+    void close_thought() {
+        closing_ = true;
+        const std::string mark =
+            (result_.reasoning.empty() ? "" : "\n") + std::string(kThoughtClose);
+        const std::vector<int32_t> ids = tokenizer_.encode(mark, true, {.add_special = false});
+        forced_.assign(ids.begin(), ids.end());
+    }
+
+    bool in_thought() const {
+        return prompt_.thought != ChatPrompt::Thought::unmarked && splitter_.in_thought();
+    }
+
     void show(const std::string& text) {
         if (text.empty()) return;
-        result_.text += text;
-        on_text_(text);
+        if (prompt_.thought == ChatPrompt::Thought::unmarked)
+            sink_(TextPart::answer, text);
+        else
+            splitter_.push(text, sink_);
     }
 
     const Tokenizer& tokenizer_;
     Session& session_;
+    const ChatPrompt& prompt_;
     const GenerateOptions& options_;
     const Engine::OnText& on_text_;
     Sampler sampler_;
     StreamDecoder decoder_;
     StopStrings stops_;
+    ReasoningSplitter splitter_;
+    const ReasoningSplitter::Sink sink_ = [this](TextPart part, std::string_view text) {
+        (part == TextPart::thought ? result_.reasoning : result_.text) += text;
+        on_text_(part, text);
+    };
+    int64_t n_thought_ = 0;  // tokens
+    bool closing_ = false;   // the thought has reached its budget
+    std::deque<int32_t> forced_;
     GenerateResult result_;
 };
 
@@ -123,60 +160,24 @@ Engine::Engine(const std::filesystem::path& model_path, int n_threads,
     default_sampling_ = sampling_from(file->metadata());
 }
 
-void Engine::set_chat_template(std::string text, std::string source_name) {
-    template_text_ = std::move(text);
-    template_source_ = std::move(source_name);
+void Engine::set_chat_template(std::string_view text, std::string source_name) {
+    renderer_ = std::make_unique<const PromptRenderer>(*tokenizer_, text, std::move(source_name));
 }
 
-std::vector<int32_t> Engine::render_prompt(const Json& messages) const {
-    if (template_text_.empty())
-        fail(ErrorCode::bad_file, "{}: there is no chat template; use --raw", template_source_);
-    const ChatTemplate chat_template = ChatTemplate::compile(template_text_, template_source_);
-    const TokenizerData& vocabulary = tokenizer_->data();
-    TemplateInput input;
-    input.messages = messages;
-    input.now = local_now();
-    const MarkedText text = render_chat(chat_template, vocabulary, std::move(input));
-    std::vector<int32_t> ids = tokenizer_->encode(text);
-    // Some templates print BOS although the tokenizer adds it too; the model saw one.
-    const int32_t bos = vocabulary.bos;
-    if (ids.size() >= 2 && bos >= 0 && ids[0] == bos && ids[1] == bos) ids.erase(ids.begin());
-    return ids;
+ChatPrompt Engine::raw_prompt(std::string_view text) const {
+    return {.ids = tokenizer_->encode(text, true), .thought = ChatPrompt::Thought::unmarked};
 }
 
-std::vector<int32_t> Engine::raw_prompt(std::string_view text) const {
-    return tokenizer_->encode(text, true);
-}
-
-GenerateResult Engine::generate(Session& session, const std::vector<int32_t>& prompt,
+GenerateResult Engine::generate(Session& session, const ChatPrompt& prompt,
                                 const GenerateOptions& options, const OnText& on_text,
                                 const Session::Cancelled& cancelled) const {
-    if (prompt.empty()) fail(ErrorCode::usage, "the prompt is empty");
-    return Generation(*tokenizer_, session, options, on_text).run(prompt, cancelled);
+    if (prompt.ids.empty()) fail(ErrorCode::usage, "the prompt is empty");
+    return Generation(*tokenizer_, session, prompt, options, on_text).run(cancelled);
 }
 
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& model_path) {
     const ModelFile file = ModelFile::open(model_path);
     return Tokenizer::create(tokenizer_from_gguf(file), file.path());
-}
-
-MarkedText render_chat(const ChatTemplate& chat_template, const TokenizerData& vocabulary,
-                       TemplateInput input) {
-    const auto add_token = [&](const char* name, int32_t id) {
-        const bool given = std::ranges::count(input.variables, name, &Json::Member::first) > 0;
-        if (!given && id >= 0)
-            input.variables.emplace_back(name, vocabulary.tokens[static_cast<size_t>(id)]);
-    };
-    add_token("bos_token", vocabulary.bos);
-    add_token("eos_token", vocabulary.eos);
-    return chat_template.render(input);
-}
-
-std::tm local_now() {
-    const std::time_t now = std::time(nullptr);
-    std::tm local = {};
-    ::localtime_r(&now, &local);
-    return local;
 }
 
 }  // namespace nemo

@@ -2,8 +2,9 @@
 // one entry point of the programs into everything below.
 #pragma once
 
+#include "app/chat_prompt.h"
 #include "app/load_model.h"
-#include "core/chat_template.h"
+#include "app/reasoning.h"
 #include "core/sampler.h"
 #include "core/tokenizer.h"
 #include "kernels/backend.h"
@@ -12,9 +13,7 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,16 +24,18 @@ struct GenerateOptions {
     SamplerParams sampling;
     int64_t max_tokens = -1;  // -1: until the model stops or the context is full
     std::vector<std::string> stop_strings;
+    int64_t reasoning_budget = -1;  // tokens after which a thought is closed, -1: never
 };
 
 enum class FinishReason { stop, length, context_full, cancelled };
 const char* finish_reason_name(FinishReason reason);
 
 struct GenerateResult {
-    std::string text;
+    std::string text;       // the answer
+    std::string reasoning;  // the thought before it
     FinishReason reason = FinishReason::stop;
     int64_t n_prompt = 0;     // tokens read
-    int64_t n_generated = 0;  // tokens sampled, the one that ended the answer included
+    int64_t n_generated = 0;  // the thought's and the one that ended the answer included
     double prompt_seconds = 0;
     double generate_seconds = 0;
 };
@@ -50,21 +51,23 @@ public:
     // What the model's makers advise, else common defaults.
     const SamplerParams& default_sampling() const { return default_sampling_; }
 
-    // Replaces the file's own template; it is compiled when a prompt is rendered.
-    void set_chat_template(std::string text, std::string source_name);
+    // Replaces the file's own template.
+    void set_chat_template(std::string_view text, std::string source_name);
+    ThinkingControl thinking_control() const { return renderer_->thinking_control(); }
 
-    // Messages [{role, content}, ...] through the chat template, ready for an answer. Throws
-    // Error{bad_file} if there is no template or it refuses the messages.
-    std::vector<int32_t> render_prompt(const Json& messages) const;
-    // Text as it is, control tokens recognised.
-    std::vector<int32_t> raw_prompt(std::string_view text) const;
+    // As PromptRenderer::render.
+    ChatPrompt chat_prompt(const Json& messages, const PromptOptions& options) const {
+        return renderer_->render(messages, options);
+    }
+    // Text as it is, control tokens recognised; marks of thoughts are text too.
+    ChatPrompt raw_prompt(std::string_view text) const;
 
     // Called with whole UTF-8 only, as text becomes final.
-    using OnText = std::function<void(std::string_view)>;
+    using OnText = ReasoningSplitter::Sink;
     // Appends the prompt to the session and generates. `cancelled` is asked before every token and
     // every prompt chunk. Throws Error{context_full} if the prompt does not fit, Error{usage} if it
     // is empty.
-    GenerateResult generate(Session& session, const std::vector<int32_t>& prompt,
+    GenerateResult generate(Session& session, const ChatPrompt& prompt,
                             const GenerateOptions& options, const OnText& on_text,
                             const Session::Cancelled& cancelled) const;
 
@@ -72,19 +75,11 @@ private:
     std::unique_ptr<Backend> backend_;
     std::unique_ptr<Model> model_;
     std::unique_ptr<Tokenizer> tokenizer_;
-    std::string template_text_;
-    std::string template_source_;
+    std::unique_ptr<const PromptRenderer> renderer_;
     SamplerParams default_sampling_;
 };
 
 // The tokenizer and template alone, without looking at the weights.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& model_path);
-
-// bos_token and eos_token come from the vocabulary unless the input has them as variables.
-MarkedText render_chat(const ChatTemplate& chat_template, const TokenizerData& vocabulary,
-                       TemplateInput input);
-
-// Local time.
-std::tm local_now();
 
 }  // namespace nemo

@@ -8,6 +8,9 @@
 
 namespace nemo {
 
+// How many bytes at the end of `text` could be the start of `mark`, which has at least one byte.
+size_t start_of_mark_at_end(std::string_view text, std::string_view mark);
+
 class StopStrings {
 public:
     explicit StopStrings(std::vector<std::string> stops);

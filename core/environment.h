@@ -3,8 +3,12 @@
 //
 // NEMO_CPU=scalar|avx2|avx512   forces an instruction tier (default: the best the processor has)
 // NEMO_DATA=FOLDER              where chats are kept (default: $XDG_DATA_HOME/nemo, which is
-// usually
-//                               ~/.local/share/nemo)
+//                               usually ~/.local/share/nemo)
+// XDG_CACHE_HOME                stored states, which can be made again, are in its folder nemo
+//                               (default: ~/.cache)
+// XDG_STATE_HOME                the history of typed lines is in its folder nemo
+//                               (default: ~/.local/state)
+// NO_COLOR, TERM=dumb           no escape sequences on a terminal
 #pragma once
 
 #include <filesystem>
@@ -13,8 +17,12 @@
 namespace nemo {
 
 struct Environment {
-    std::string cpu_tier;               // empty: not set
-    std::filesystem::path data_folder;  // empty: there is not even a home
+    std::string cpu_tier;  // empty: not set
+    // Empty: there is not even a home.
+    std::filesystem::path data_folder;
+    std::filesystem::path cache_folder;
+    std::filesystem::path state_folder;
+    bool no_color = false;
 };
 
 const Environment& environment();

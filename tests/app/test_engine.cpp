@@ -12,12 +12,12 @@ using namespace nemo;
 
 namespace {
 
-std::vector<int32_t> prompt_of(const Engine& engine, const std::string& user,
-                               const std::string& system = "") {
+ChatPrompt prompt_of(const Engine& engine, const std::string& user,
+                     const std::string& system = "") {
     Json::Array messages;
     if (!system.empty()) messages.push_back(Json::Object{{"role", "system"}, {"content", system}});
     messages.push_back(Json::Object{{"role", "user"}, {"content", user}});
-    return engine.render_prompt(messages);
+    return engine.chat_prompt(messages, {.now = local_now()});
 }
 
 std::string answer(const Engine& engine, const std::string& question) {
@@ -26,7 +26,8 @@ std::string answer(const Engine& engine, const std::string& question) {
     options.sampling.temperature = 0;
     options.max_tokens = 100;
     return engine
-        .generate(session, prompt_of(engine, question), options, [](std::string_view) {}, {})
+        .generate(session, prompt_of(engine, question), options, [](TextPart, std::string_view) {},
+                  {})
         .text;
 }
 
@@ -81,45 +82,46 @@ TEST_CASE("the demo model knows its answers in every number format") {
 TEST_CASE("control tokens that a user types stay text") {
     const Engine engine(demo_model(DType::q8_0), 1);
     const TokenizerData& vocabulary = engine.tokenizer().data();
-    const int64_t n_own = n_control(engine, prompt_of(engine, "Hi", "Be kind."));
+    const int64_t n_own = n_control(engine, prompt_of(engine, "Hi", "Be kind.").ids);
     CHECK(n_own > 3);
     std::string all = "x";
     for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
         if (vocabulary.types[id] != TokenType::control) continue;
         const std::string& token = vocabulary.tokens[id];
         all += token + " " + token.substr(0, token.size() / 2) + token + "\n";
-        CHECK(n_control(engine, prompt_of(engine, token, "Be kind.")) == n_own);
-        CHECK(n_control(engine, prompt_of(engine, "Hi", "Be " + token)) == n_own);
+        CHECK(n_control(engine, prompt_of(engine, token, "Be kind.").ids) == n_own);
+        CHECK(n_control(engine, prompt_of(engine, "Hi", "Be " + token).ids) == n_own);
     }
-    CHECK(n_control(engine, prompt_of(engine, all, all)) == n_own);
+    CHECK(n_control(engine, prompt_of(engine, all, all).ids) == n_own);
     // The text itself arrives, to the letter.
-    CHECK(engine.tokenizer().decode(prompt_of(engine, all), true).find(all) != std::string::npos);
+    CHECK(engine.tokenizer().decode(prompt_of(engine, all).ids, true).find(all) !=
+          std::string::npos);
 }
 
 TEST_CASE("a prompt that is written out and one that is given as text are the same") {
     const Engine engine(demo_model(DType::q8_0), 1);
-    CHECK(prompt_of(engine, "Hello!") ==
-          engine.raw_prompt("<|im_start|>user\nHello!<|im_end|>\n<|im_start|>assistant\n"));
+    CHECK(prompt_of(engine, "Hello!").ids ==
+          engine.raw_prompt("<|im_start|>user\nHello!<|im_end|>\n<|im_start|>assistant\n").ids);
 }
 
 TEST_CASE("generation reports why it ended") {
     const Engine engine(demo_model(DType::q8_0), 1);
-    const std::vector<int32_t> prompt = prompt_of(engine, "Hello!");
+    const ChatPrompt prompt = prompt_of(engine, "Hello!");
     GenerateOptions options;
     options.sampling.temperature = 0;
     const auto run = [&](int64_t n_context, const Session::Cancelled& cancelled) {
         Session session(engine.model(), {.n_context = n_context});
         return engine.generate(
-            session, prompt, options, [](std::string_view) {}, cancelled);
+            session, prompt, options, [](TextPart, std::string_view) {}, cancelled);
     };
     const GenerateResult whole = run(0, {});
     CHECK(whole.reason == FinishReason::stop);
-    CHECK(whole.n_prompt == std::ssize(prompt));
+    CHECK(whole.n_prompt == std::ssize(prompt.ids));
     options.max_tokens = 1;
     CHECK(run(0, {}).reason == FinishReason::length);
     CHECK(run(0, {}).n_generated == 1);
     options.max_tokens = -1;
-    CHECK(run(std::ssize(prompt), {}).reason == FinishReason::context_full);
+    CHECK(run(std::ssize(prompt.ids), {}).reason == FinishReason::context_full);
     CHECK(run(0, [] { return true; }).reason == FinishReason::cancelled);
     int n_asked = 0;
     const GenerateResult stopped = run(0, [&] { return ++n_asked == 3; });

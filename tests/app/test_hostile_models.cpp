@@ -21,11 +21,11 @@ void use_model(const std::filesystem::path& path) {
     GenerateOptions options;
     options.sampling.temperature = 0;
     options.max_tokens = 2;
-    std::vector<int32_t> prompt = engine.raw_prompt("Hello <|im_end|> \xf0\x9f\x99\x82");
-    prompt.push_back(0);
-    engine.generate(session, prompt, options, [](std::string_view) {}, {});
+    ChatPrompt prompt = engine.raw_prompt("Hello <|im_end|> \xf0\x9f\x99\x82");
+    prompt.ids.push_back(0);
+    engine.generate(session, prompt, options, [](TextPart, std::string_view) {}, {});
     if (!engine.tokenizer().data().chat_template.empty())
-        engine.render_prompt(Json::Array{Json::Object{{"role", "user"}, {"content", "Hi"}}});
+        engine.chat_prompt(Json::Array{Json::Object{{"role", "user"}, {"content", "Hi"}}}, {});
 }
 
 // True if the model was usable.
