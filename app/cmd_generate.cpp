@@ -32,7 +32,7 @@ double per_second(int64_t n, double seconds) {
 void print_statistics(const GenerateResult& result) {
     write_stderr(fmt::format(
         "nemo-cli: read {} tokens in {:.2f} s ({:.1f}/s), wrote {} in {:.2f} s ({:.1f}/s), {}\n",
-        result.n_prompt, result.prompt_seconds, per_second(result.n_prompt, result.prompt_seconds),
+        result.n_read, result.prompt_seconds, per_second(result.n_read, result.prompt_seconds),
         result.n_generated, result.generate_seconds,
         per_second(result.n_generated, result.generate_seconds),
         finish_reason_name(result.reason)));
@@ -54,10 +54,10 @@ void show_progress(std::optional<ProgressLine>& line, int64_t n_read, int64_t n_
 // Names as llama-server has them.
 Json timings_json(const GenerateResult& result) {
     return Json::Object{
-        {"cache_n", 0},
-        {"prompt_n", result.n_prompt},
+        {"cache_n", result.n_reused},
+        {"prompt_n", result.n_read},
         {"prompt_ms", result.prompt_seconds * 1e3},
-        {"prompt_per_second", per_second(result.n_prompt, result.prompt_seconds)},
+        {"prompt_per_second", per_second(result.n_read, result.prompt_seconds)},
         {"predicted_n", result.n_generated},
         {"predicted_ms", result.generate_seconds * 1e3},
         {"predicted_per_second", per_second(result.n_generated, result.generate_seconds)},
@@ -92,7 +92,8 @@ int run_generate(const GenerateCommand& command) {
     Engine engine(model.path, model.threads, model.load);
     if (!model.template_file.empty())
         engine.set_chat_template(read_text_file(model.template_file), model.template_file);
-    const ChatPrompt prompt = make_prompt(command, engine);
+    ChatPrompt prompt = make_prompt(command, engine);
+    prompt.checkpoints.clear();  // nobody comes back to them
     Session session(engine.model(), {.n_context = model.n_context, .kv_types = model.kv_types});
     GenerateOptions options = command.answer.generate_options(engine.default_sampling());
     options.stop_strings = command.stop_strings;

@@ -44,19 +44,18 @@ public:
           sampler_(options.sampling),
           decoder_(tokenizer, false),
           stops_(options.stop_strings),
-          splitter_(prompt.thought == ChatPrompt::Thought::opened) {
-        for (const int32_t token : session.tokens()) sampler_.accept(token);
-    }
+          splitter_(prompt.thought == ChatPrompt::Thought::opened) {}
 
     GenerateResult run(const Session::Cancelled& cancelled) {
         const auto start = Clock::now();
-        std::span<const float> logits = session_.append(prompt_.ids, cancelled);
+        const SyncResult prompt = session_.sync(prompt_.ids, prompt_.checkpoints, cancelled);
         for (const int32_t token : prompt_.ids) sampler_.accept(token);
-        result_.n_prompt = std::ssize(prompt_.ids);
+        result_.n_reused = prompt.n_reused;
+        result_.n_read = prompt.n_read;
         result_.prompt_seconds = seconds_since(start);
 
         const auto generate_start = Clock::now();
-        result_.reason = answer(logits, cancelled);
+        result_.reason = answer(prompt.logits, cancelled);
         show(stops_.push(decoder_.finish()));
         show(stops_.finish());
         splitter_.finish(sink_);

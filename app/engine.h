@@ -34,7 +34,8 @@ struct GenerateResult {
     std::string text;       // the answer
     std::string reasoning;  // the thought before it
     FinishReason reason = FinishReason::stop;
-    int64_t n_prompt = 0;     // tokens read
+    int64_t n_reused = 0;     // prompt tokens that the session knew
+    int64_t n_read = 0;       // those it had to read
     int64_t n_generated = 0;  // the thought's and the one that ended the answer included
     double prompt_seconds = 0;
     double generate_seconds = 0;
@@ -64,9 +65,9 @@ public:
 
     // Called with whole UTF-8 only, as text becomes final.
     using OnText = ReasoningSplitter::Sink;
-    // Appends the prompt to the session and generates. `cancelled` is asked before every token and
-    // every prompt chunk. Throws Error{context_full} if the prompt does not fit, Error{usage} if it
-    // is empty.
+    // Makes the session hold the prompt (Session::sync) and generates. `cancelled` is asked before
+    // every token and every prompt chunk. Throws Error{context_full} if the prompt does not fit,
+    // Error{usage} if it is empty.
     GenerateResult generate(Session& session, const ChatPrompt& prompt,
                             const GenerateOptions& options, const OnText& on_text,
                             const Session::Cancelled& cancelled) const;

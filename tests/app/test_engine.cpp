@@ -116,7 +116,7 @@ TEST_CASE("generation reports why it ended") {
     };
     const GenerateResult whole = run(0, {});
     CHECK(whole.reason == FinishReason::stop);
-    CHECK(whole.n_prompt == std::ssize(prompt.ids));
+    CHECK(whole.n_read == std::ssize(prompt.ids));
     options.max_tokens = 1;
     CHECK(run(0, {}).reason == FinishReason::length);
     CHECK(run(0, {}).n_generated == 1);

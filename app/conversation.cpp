@@ -1,0 +1,256 @@
+#include "app/conversation.h"
+
+#include "core/error.h"
+
+#include <algorithm>
+#include <chrono>
+
+namespace nemo {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr const char* kSummaryRequest =
+    "Summarise our conversation so far, so that it can be continued from your summary alone: "
+    "facts, names, numbers, decisions and open questions. Write the summary only.";
+constexpr const char* kSummaryTitle = "Summary of the conversation so far:\n";
+
+ChatLock lock_or_fail(const ChatStore& store, int64_t chat) {
+    std::optional<ChatLock> lock = store.lock_chat(chat);
+    if (!lock) fail(ErrorCode::usage, "chat {} is open elsewhere", chat);
+    return std::move(*lock);
+}
+
+Json stats_of(const GenerateResult& result) {
+    return Json::Object{{"finish_reason", finish_reason_name(result.reason)},
+                        {"n_reused", result.n_reused},
+                        {"n_read", result.n_read},
+                        {"prompt_seconds", result.prompt_seconds},
+                        {"n_generated", result.n_generated},
+                        {"generate_seconds", result.generate_seconds}};
+}
+
+MessageState state_of(FinishReason reason) {
+    const bool whole = reason == FinishReason::stop || reason == FinishReason::length;
+    return whole ? MessageState::complete : MessageState::interrupted;
+}
+
+AnswerReport report_of(const GenerateResult& result, int64_t message) {
+    return {.message = message,
+            .reason = result.reason,
+            .n_reused = result.n_reused,
+            .n_read = result.n_read,
+            .prompt_seconds = result.prompt_seconds,
+            .n_generated = result.n_generated,
+            .generate_seconds = result.generate_seconds,
+            .only_thought = result.text.empty() && !result.reasoning.empty()};
+}
+
+// An answer that grows in the store.
+class StoredAnswer {
+public:
+    StoredAnswer(ChatStore& store, int64_t chat, int64_t question)
+        : store_(store),
+          id_(store.add_message(
+              chat, {.parent = question, .role = "assistant", .state = MessageState::streaming})) {}
+
+    int64_t id() const { return id_; }
+
+    void append(TextPart part, std::string_view text) {
+        (part == TextPart::thought ? so_far_.reasoning : so_far_.content) += text;
+        constexpr std::chrono::milliseconds kBetweenWrites(500);
+        if (Clock::now() - written_ < kBetweenWrites) return;
+        store_.update_answer(id_, so_far_);
+        written_ = Clock::now();
+    }
+    void finish(MessageState state, Json stats) {
+        so_far_.state = state;
+        so_far_.stats = std::move(stats);
+        store_.update_answer(id_, so_far_);
+    }
+
+private:
+    ChatStore& store_;
+    int64_t id_;
+    AnswerUpdate so_far_;
+    Clock::time_point written_ = Clock::now();
+};
+
+}  // namespace
+
+Conversation::Conversation(const Engine& engine, Session& session, ChatStore& store, int64_t chat)
+    : engine_(engine),
+      session_(session),
+      store_(store),
+      lock_(lock_or_fail(store, chat)),
+      chat_(store.chat(chat)),
+      settings_(settings_from_json(chat_.settings)),
+      opened_(local_now()) {}
+
+AnswerReport Conversation::send(const std::string& text, const OnText& on_text,
+                                const Cancelled& cancelled) {
+    const int64_t question =
+        store_.add_message(chat_.id, {.parent = chat_.leaf, .role = "user", .content = text});
+    return answer(question, on_text, cancelled);
+}
+
+AnswerReport Conversation::regenerate(const OnText& on_text, const Cancelled& cancelled) {
+    const std::optional<Message> question = newest_user_message();
+    if (!question) fail(ErrorCode::usage, "there is no message to answer");
+    return answer(question->id, on_text, cancelled);
+}
+
+AnswerReport Conversation::edit(int64_t message, const std::string& text, const OnText& on_text,
+                                const Cancelled& cancelled) {
+    const Message old = store_.message(message);
+    if (old.chat != chat_.id || old.role != "user")
+        fail(ErrorCode::usage, "message {} is not one of yours in this chat", message);
+    const int64_t question =
+        store_.add_message(chat_.id, {.parent = old.parent, .role = "user", .content = text});
+    return answer(question, on_text, cancelled);
+}
+
+AnswerReport Conversation::answer(int64_t question, const OnText& on_text,
+                                  const Cancelled& cancelled) {
+    StoredAnswer stored(store_, chat_.id, question);
+    reload();
+    const auto on_piece = [&](TextPart part, std::string_view text) {
+        stored.append(part, text);
+        on_text(part, text);
+    };
+    try {
+        const ChatPrompt prompt =
+            prompt_for(store_.path_to(question), settings_.effective_thinking());
+        const GenerateResult result = engine_.generate(
+            session_, prompt, settings_.generate_options(engine_.default_sampling()), on_piece,
+            cancelled);
+        stored.finish(state_of(result.reason), stats_of(result));
+        return report_of(result, stored.id());
+    } catch (const std::exception& error) {
+        stored.finish(MessageState::failed, Json::Object{{"error", error.what()}});
+        const auto* known = dynamic_cast<const Error*>(&error);
+        if (known == nullptr || known->code() != ErrorCode::context_full) throw;
+        return {.message = stored.id(), .reason = FinishReason::context_full};
+    }
+}
+
+// The chat's own system prompt and a summary at the beginning of a branch make one system message.
+ChatPrompt Conversation::prompt_for(const std::vector<Message>& messages, Thinking thinking) const {
+    std::string system = chat_.system;
+    Json::Array json;
+    for (const Message& message : messages) {
+        if (message.role == "system") {
+            system += (system.empty() ? "" : "\n\n") + message.content;
+            continue;
+        }
+        Json::Object object = {{"role", message.role}, {"content", message.content}};
+        if (!message.reasoning.empty()) object.emplace_back("reasoning_content", message.reasoning);
+        json.push_back(std::move(object));
+    }
+    if (!system.empty())
+        json.insert(json.begin(), Json::Object{{"role", "system"}, {"content", system}});
+    return engine_.chat_prompt(json, {.thinking = thinking, .now = opened_});
+}
+
+std::optional<Message> Conversation::newest_user_message() const {
+    const std::vector<Message> shown = messages();
+    const auto found = std::ranges::find(shown.rbegin(), shown.rend(), "user", &Message::role);
+    return found == shown.rend() ? std::nullopt : std::optional(*found);
+}
+
+AnswerReport Conversation::summarise_and_answer(const OnText& on_text, const Cancelled& cancelled) {
+    const std::optional<Message> question = newest_user_message();
+    if (!question || question->parent == 0)
+        fail(ErrorCode::context_full, "there is nothing before the newest message to summarise");
+    constexpr int64_t kMostSummaryTokens = 512;
+    const int64_t n_room = std::min(kMostSummaryTokens, session_.n_context() / 4);
+    std::vector<Message> before = store_.path_to(question->parent);
+    const size_t n_old = n_to_summarise(before, n_room);
+
+    std::vector<Message> kept(before.begin() + static_cast<int64_t>(n_old), before.end());
+    kept.push_back(*question);
+    before.resize(n_old);
+    before.push_back({.role = "user", .content = kSummaryRequest});
+    GenerateOptions options = settings_.generate_options(engine_.default_sampling());
+    options.max_tokens = n_room;
+    options.reasoning_budget = 0;
+    const GenerateResult summary = engine_.generate(
+        session_, prompt_for(before, Thinking::off), options,
+        [&](TextPart, std::string_view text) { on_text(TextPart::thought, text); }, cancelled);
+    if (summary.reason == FinishReason::cancelled) return report_of(summary, 0);
+    return answer(add_summary_branch(summary.text, kept), on_text, cancelled);
+}
+
+// As many of the first messages, up to an answer, as can be read with the request and leave room
+// for the summary.
+size_t Conversation::n_to_summarise(const std::vector<Message>& messages, int64_t n_room) const {
+    for (size_t n = messages.size(); n > 0; --n) {
+        if (messages[n - 1].role != "assistant") continue;
+        std::vector<Message> old(messages.begin(), messages.begin() + static_cast<int64_t>(n));
+        old.push_back({.role = "user", .content = kSummaryRequest});
+        const ChatPrompt prompt = prompt_for(old, Thinking::off);
+        if (std::ssize(prompt.ids) + n_room <= session_.n_context()) return n;
+    }
+    fail(ErrorCode::context_full, "the context of {} tokens is too small to summarise the chat",
+         session_.n_context());
+}
+
+// Returns the copy of the last of `kept`, which is the newest user message.
+int64_t Conversation::add_summary_branch(const std::string& summary,
+                                         const std::vector<Message>& kept) {
+    int64_t last =
+        store_.add_message(chat_.id, {.role = "system", .content = kSummaryTitle + summary});
+    for (const Message& message : kept)
+        last = store_.add_message(chat_.id, {.parent = last,
+                                             .role = message.role,
+                                             .content = message.content,
+                                             .reasoning = message.reasoning,
+                                             .state = message.state});
+    return last;
+}
+
+bool Conversation::undo() {
+    const std::optional<Message> question = newest_user_message();
+    if (!question) return false;
+    store_.set_leaf(chat_.id, question->parent);
+    reload();
+    return true;
+}
+
+void Conversation::switch_to(int64_t message) {
+    if (store_.message(message).chat != chat_.id)
+        fail(ErrorCode::usage, "message {} belongs to another chat", message);
+    store_.set_leaf(chat_.id, store_.latest_leaf(message));
+    reload();
+}
+
+void Conversation::set_settings(const AnswerSettings& settings) {
+    // Names that are not ours belong to another front end.
+    const AnswerSettings none;
+    Json::Object json = chat_.settings.is_object() ? chat_.settings.object() : Json::Object{};
+    for (const auto& [name, value] : list_settings(none))
+        std::erase_if(json, [&](const Json::Member& member) { return member.first == name; });
+    for (Json::Member& member : settings_to_json(settings)) json.push_back(std::move(member));
+    store_.set_settings(chat_.id, json);
+    settings_ = settings;
+    reload();
+}
+
+void Conversation::set_system(const std::string& text) {
+    store_.set_system(chat_.id, text);
+    reload();
+}
+
+ContextUsage Conversation::usage() const {
+    const Model& model = engine_.model();
+    const int64_t n_used = session_.state().position();
+    return {.n_used = n_used,
+            .n_context = session_.n_context(),
+            .weight_bytes = static_cast<int64_t>(model.file().n_file_bytes()),
+            .state_bytes = recurrent_state_bytes(model.config()),
+            .cache_bytes = n_used * session_.state().page_layout().token_bytes(),
+            .checkpoint_bytes = session_.checkpoints().n_bytes()};
+}
+
+}  // namespace nemo

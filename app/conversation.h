@@ -1,0 +1,102 @@
+// One open chat: the messages in the store, what the model has read of them, and how both move on
+// together. Every front end talks to the model through this class.
+//
+// The store comes first: a message of the user is on the disk before the model reads it, and an
+// answer is written there about twice a second while it grows. Nothing is ever overwritten: a
+// retry or an edit is a sibling of the old message. The session finds out by itself how little of
+// the new prompt has to be read (models/session.h).
+//
+// One thread at a time. The engine, session and store must outlive the conversation.
+#pragma once
+
+#include "app/answer_settings.h"
+#include "app/chat_store.h"
+#include "app/engine.h"
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace nemo {
+
+struct AnswerReport {
+    int64_t message = 0;  // the answer in the store
+    // context_full: with n_generated 0, the conversation did not fit; else, the answer filled it.
+    FinishReason reason = FinishReason::stop;
+    int64_t n_reused = 0;  // prompt tokens that the session knew
+    int64_t n_read = 0;    // those it had to read
+    double prompt_seconds = 0;
+    int64_t n_generated = 0;
+    double generate_seconds = 0;
+    bool only_thought = false;  // the model ended its answer without leaving its thought
+};
+
+// What a conversation takes.
+struct ContextUsage {
+    int64_t n_used = 0;  // tokens
+    int64_t n_context = 0;
+    int64_t weight_bytes = 0;
+    int64_t state_bytes = 0;       // does not grow
+    int64_t cache_bytes = 0;       // grows with the tokens
+    int64_t checkpoint_bytes = 0;  // states kept so that nothing is read twice
+};
+
+class Conversation {
+public:
+    // Opens a chat of the store. Throws Error{usage} if it is open elsewhere already.
+    Conversation(const Engine& engine, Session& session, ChatStore& store, int64_t chat);
+
+    int64_t id() const { return chat_.id; }
+    const Chat& chat() const { return chat_; }
+    // From the first message to the newest one of the branch that is shown.
+    std::vector<Message> messages() const { return store_.shown(chat_.id); }
+
+    using OnText = Engine::OnText;
+    using Cancelled = Session::Cancelled;
+
+    // Adds a message and answers it. Throws what the engine and the store throw; the message stays,
+    // and the answer so far is kept and marked as failed.
+    AnswerReport send(const std::string& text, const OnText& on_text, const Cancelled& cancelled);
+    // Answers the newest user message once more. Throws Error{usage} if there is none.
+    AnswerReport regenerate(const OnText& on_text, const Cancelled& cancelled);
+    // Puts another message in the place of one of the user and answers it.
+    AnswerReport edit(int64_t message, const std::string& text, const OnText& on_text,
+                      const Cancelled& cancelled);
+    // When the context is full: the model itself sums up what was said before the newest user
+    // message, and a new branch goes on from the summary with that message; the old branch stays.
+    // The summary streams in as a thought. Throws Error{context_full} if not even the beginning
+    // of the conversation fits.
+    AnswerReport summarise_and_answer(const OnText& on_text, const Cancelled& cancelled);
+
+    // Takes back the newest user message and what came after it; false if there is none. It stays
+    // in the tree.
+    bool undo();
+    // Shows the branch with this message, up to where it was continued last.
+    void switch_to(int64_t message);
+
+    const AnswerSettings& settings() const { return settings_; }
+    void set_settings(const AnswerSettings& settings);
+    void set_system(const std::string& text);
+
+    ContextUsage usage() const;
+
+private:
+    AnswerReport answer(int64_t question, const OnText& on_text, const Cancelled& cancelled);
+    ChatPrompt prompt_for(const std::vector<Message>& messages, Thinking thinking) const;
+    std::optional<Message> newest_user_message() const;
+    size_t n_to_summarise(const std::vector<Message>& messages, int64_t n_room) const;
+    int64_t add_summary_branch(const std::string& summary, const std::vector<Message>& kept);
+    void reload() { chat_ = store_.chat(chat_.id); }
+
+    const Engine& engine_;
+    Session& session_;
+    ChatStore& store_;
+    ChatLock lock_;
+    Chat chat_;
+    AnswerSettings settings_;
+    std::tm opened_;  // the templates' clock: stands still, or a new day would change every prompt
+};
+
+}  // namespace nemo
