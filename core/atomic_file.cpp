@@ -16,7 +16,8 @@ void refuse_to_replace(const std::filesystem::path& target, const std::filesyste
         fail(ErrorCode::usage, "{}: is read, and so cannot be written", target.string());
 }
 
-AtomicFile::AtomicFile(const std::filesystem::path& target) : file_(target) {
+AtomicFile::AtomicFile(const std::filesystem::path& target, FileAccess access)
+    : file_(target, access) {
     TemporaryFile::leftovers(target);  // and they are gone
     buffer_.reserve(kBufferBytes);
 }

@@ -22,7 +22,8 @@ class AtomicFile {
 public:
     // Throws Error{runtime} if the folder cannot be written, or the target is there but is no
     // regular file.
-    explicit AtomicFile(const std::filesystem::path& target);
+    explicit AtomicFile(const std::filesystem::path& target,
+                        FileAccess access = FileAccess::as_umask);
 
     // As TemporaryFile::reserve(). What is not written in the end is given back by commit().
     void reserve(uint64_t n_bytes);

@@ -2,6 +2,7 @@
 
 #include "core/byte_reader.h"
 #include "core/checked.h"
+#include "core/crc32c.h"
 #include "core/error.h"
 #include "core/gguf_writer.h"
 #include "core/utf8.h"
@@ -333,6 +334,7 @@ void ModelFile::append_part(const std::filesystem::path& path) {
                  file.path(), metadata.get_integer("split.no", -1), parts_.size());
         append_checksums(metadata, metadata_);
     }
+    header_sizes_.push_back(reader.offset());
     parts_.push_back(std::move(file));
 }
 
@@ -378,6 +380,22 @@ std::vector<std::span<const std::byte>> ModelFile::part_bytes() const {
     std::vector<std::span<const std::byte>> parts;
     for (const MappedFile& part : parts_) parts.push_back(part.bytes());
     return parts;
+}
+
+ModelFingerprint ModelFile::fingerprint() const {
+    constexpr size_t kSamples = 16, kSampleBytes = 4096;
+    ModelFingerprint print = {.n_file_bytes = n_file_bytes()};
+    for (size_t i = 0; i < parts_.size(); ++i)
+        print.header_crc = crc32c(parts_[i].bytes().first(header_sizes_[i]), print.header_crc);
+    // From the middle of tensors that lie evenly over the file.
+    for (size_t i = 0; i < std::min(kSamples, tensors_.size()); ++i) {
+        const TensorView& tensor =
+            tensors_[i * tensors_.size() / std::min(kSamples, tensors_.size())];
+        const auto n_bytes = static_cast<size_t>(tensor.n_bytes());
+        const size_t n = std::min(kSampleBytes, n_bytes);
+        print.sample_crc = crc32c({tensor.data + (n_bytes - n) / 2, n}, print.sample_crc);
+    }
+    return print;
 }
 
 uint64_t ModelFile::n_file_bytes() const {

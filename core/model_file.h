@@ -19,6 +19,16 @@ std::string split_file_name(const std::string& stem, int64_t number, int64_t cou
 // Whether a path ends like one of these: then its model is looked for in all the files.
 bool is_split_file_name(const std::string& path);
 
+// Tells models apart without reading their weights: sizes, metadata and tensor directory, and a few
+// samples of the weights, for files that carry no checksums of them.
+struct ModelFingerprint {
+    uint64_t n_file_bytes = 0;
+    uint32_t header_crc = 0;
+    uint32_t sample_crc = 0;
+
+    bool operator==(const ModelFingerprint&) const = default;
+};
+
 class ModelFile {
 public:
     // `path` may be any part of a split model (NAME-00001-of-00003.gguf); the others must lie
@@ -34,6 +44,7 @@ public:
     std::vector<std::span<const std::byte>> part_bytes() const;
     // All parts together.
     uint64_t n_file_bytes() const;
+    ModelFingerprint fingerprint() const;
 
 private:
     ModelFile() = default;
@@ -41,6 +52,7 @@ private:
 
     std::string path_;
     std::vector<MappedFile> parts_;
+    std::vector<size_t> header_sizes_;  // bytes before the tensor data, per part
     GgufMetadata metadata_;
     std::vector<TensorView> tensors_;
     std::unordered_map<std::string, size_t> index_;

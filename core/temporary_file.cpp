@@ -75,7 +75,8 @@ int create_locked(std::string& name) {
 
 }  // namespace
 
-TemporaryFile::TemporaryFile(const std::filesystem::path& target) : target_(target) {
+TemporaryFile::TemporaryFile(const std::filesystem::path& target, FileAccess access)
+    : target_(target) {
     refuse_special_target(target);
     std::string name = target.string() + std::string(kTemporaryMark) + std::string(kRandomLetters);
     descriptor_ = create_locked(name);
@@ -83,6 +84,7 @@ TemporaryFile::TemporaryFile(const std::filesystem::path& target) : target_(targ
         fail(ErrorCode::runtime, "{}: cannot create a file beside it: {}", target.string(),
              std::strerror(errno));
     path_ = name;
+    if (access == FileAccess::owner_only) return;  // as it was created
     const mode_t mask = ::umask(0);
     ::umask(mask);
     ::fchmod(descriptor_, 0666 & ~mask);

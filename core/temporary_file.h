@@ -10,11 +10,14 @@
 
 namespace nemo {
 
+enum class FileAccess { as_umask, owner_only };
+
 class TemporaryFile {
 public:
     // Creates one. Throws Error{runtime} if the folder cannot be written, or the target is there
     // but is no regular file.
-    explicit TemporaryFile(const std::filesystem::path& target);
+    explicit TemporaryFile(const std::filesystem::path& target,
+                           FileAccess access = FileAccess::as_umask);
     // Removes the file, unless publish() or keep() was called.
     ~TemporaryFile();
     TemporaryFile(TemporaryFile&& other) noexcept;

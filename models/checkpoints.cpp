@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <tuple>
 #include <unordered_set>
 
 namespace nemo {
@@ -43,6 +44,19 @@ Checkpoint* Checkpoints::find_exact(std::span<const int32_t> ids) {
     const auto found = std::ranges::find_if(
         items_, [&](const Checkpoint& item) { return std::ranges::equal(item.tokens, ids); });
     return found == items_.end() ? nullptr : &*found;
+}
+
+std::vector<const Checkpoint*> Checkpoints::best_to_save(std::span<const int32_t> tokens,
+                                                         size_t n) const {
+    std::vector<const Checkpoint*> best;
+    for (const Checkpoint& item : items_)
+        if (item.kind == CheckpointKind::chat) best.push_back(&item);
+    std::ranges::sort(best, std::ranges::greater(), [&](const Checkpoint* item) {
+        const bool on_the_way = is_prefix(item->tokens, tokens);
+        return std::tuple(on_the_way, on_the_way ? item->tokens.size() : 0, item->last_use);
+    });
+    best.resize(std::min(n, best.size()));
+    return best;
 }
 
 void Checkpoints::add(Checkpoint checkpoint) {

@@ -38,6 +38,9 @@ public:
     // The longest prefix of `ids`, shorter than all of them, whose state is kept; null: none.
     Checkpoint* find(std::span<const int32_t> ids);
     Checkpoint* find_exact(std::span<const int32_t> ids);
+    // Up to `n` that the caller asked for: first those on the way to `tokens`, from their end, then
+    // others, the newest first.
+    std::vector<const Checkpoint*> best_to_save(std::span<const int32_t> tokens, size_t n) const;
     // How much of `ids` can be reused of what `tokens` led to: all of a strict prefix, or what is
     // common if the state can be cut.
     int64_t n_reusable(std::span<const int32_t> tokens, std::span<const int32_t> ids) const;
@@ -54,6 +57,7 @@ public:
 
     const std::list<Checkpoint>& items() const { return items_; }
     int64_t n_bytes() const;
+    int64_t budget() const { return budget_; }
 
 private:
     using Iterator = std::list<Checkpoint>::iterator;

@@ -19,9 +19,9 @@ KvPageLayout::KvPageLayout(const ModelConfig& config, const KvTypes& types) : ty
     }
 }
 
-std::shared_ptr<KvPage> KvPageTable::new_page() const {
+std::shared_ptr<KvPage> new_kv_page(const KvPageLayout& layout, Backend& backend) {
     auto page = std::make_shared<KvPage>();
-    page->memory = backend_.alloc(layout_.page_bytes() / static_cast<int64_t>(sizeof(float)));
+    page->memory = backend.alloc(layout.page_bytes() / static_cast<int64_t>(sizeof(float)));
     return page;
 }
 
@@ -36,12 +36,12 @@ void KvPageTable::make_writable(int64_t begin, int64_t end) {
         const int64_t first_row = static_cast<int64_t>(i) * kKvPageRows;
         const int64_t n_kept = std::max<int64_t>(0, begin - first_row);
         if (i == pages_.size()) {
-            pages_.push_back(new_page());
+            pages_.push_back(new_kv_page(layout_, backend_));
             data_.push_back(pages_.back()->data());
         }
         std::shared_ptr<KvPage>& page = pages_[i];
         if (page->n_rows > n_kept && page.use_count() > 1) {
-            const std::shared_ptr<KvPage> copy = new_page();
+            const std::shared_ptr<KvPage> copy = new_kv_page(layout_, backend_);
             if (n_kept > 0)
                 backend_.copy(page->memory.get(),
                               layout_.page_bytes() / static_cast<int64_t>(sizeof(float)),

@@ -25,6 +25,7 @@ public:
 
     KvPageLayout(const ModelConfig& config, const KvTypes& types);
 
+    size_t n_layers() const { return keys_.size(); }
     const Part& keys(size_t layer) const { return keys_[layer]; }
     const Part& values(size_t layer) const { return values_[layer]; }
     const KvTypes& types() const { return types_; }
@@ -53,6 +54,8 @@ struct KvPage {
     std::byte* data() const { return reinterpret_cast<std::byte*>(memory.get()); }
 };
 
+std::shared_ptr<KvPage> new_kv_page(const KvPageLayout& layout, Backend& backend);
+
 using KvPages = std::vector<std::shared_ptr<KvPage>>;
 
 // The pages of one sequence.
@@ -70,8 +73,6 @@ public:
     void make_writable(int64_t begin, int64_t end);
 
 private:
-    std::shared_ptr<KvPage> new_page() const;
-
     const KvPageLayout& layout_;
     Backend& backend_;
     KvPages pages_;

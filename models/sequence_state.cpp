@@ -55,6 +55,12 @@ void SequenceState::restore(const StateSnapshot& snapshot) {
     position_ = snapshot.position;
 }
 
+void SequenceState::become(StateSnapshot snapshot) {
+    recurrent_ = std::move(snapshot.recurrent);
+    pages_.assign(std::move(snapshot.pages));
+    position_ = snapshot.position;
+}
+
 void SequenceState::cut(int64_t position) {
     NEMO_ASSERT(n_recurrent_ == 0);
     pages_.assign(pages_at(position).pages);

@@ -49,10 +49,13 @@ public:
     // As snapshot(), without a copy: leaves the empty sequence.
     StateSnapshot take();
     void restore(const StateSnapshot& snapshot);
+    // As restore(), without a copy.
+    void become(StateSnapshot snapshot);
     // Back to an earlier position; only for models without recurrent layers.
     void cut(int64_t position);
 
     FloatBuffer new_recurrent() const { return backend_.alloc(n_recurrent_); }
+    const float* recurrent() const { return recurrent_.get(); }
     // Floats of recurrent state, all layers; 0: any position can be cut to.
     int64_t n_recurrent() const { return n_recurrent_; }
     // Where the layer's part of the recurrent state starts.

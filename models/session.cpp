@@ -2,8 +2,11 @@
 
 #include "core/error.h"
 #include "core/memory_info.h"
+#include "models/state_file.h"
 
 #include <algorithm>
+#include <optional>
+#include <ranges>
 
 namespace nemo {
 
@@ -191,6 +194,41 @@ SyncResult Session::sync(std::span<const int32_t> ids, std::span<const int64_t> 
     }
     result.logits = logits_;
     return result;
+}
+
+// ---- Files ----
+
+void Session::save(const std::filesystem::path& path, const SaveOptions& options) const {
+    const auto view = [&](std::span<const int32_t> tokens, const float* recurrent,
+                          const KvPages& pages, std::optional<CheckpointKind> kind) {
+        return StateView{
+            tokens, {recurrent, static_cast<size_t>(state_.n_recurrent())}, pages, kind};
+    };
+    std::vector<StateView> states;
+    if (!tokens_.empty())
+        states.push_back(view(tokens_, state_.recurrent(), state_.pages(), std::nullopt));
+    for (const Checkpoint* item : checkpoints_.best_to_save(tokens_, options.n_checkpoints))
+        states.push_back(
+            view(item->tokens, item->state.recurrent.get(), item->state.pages, item->kind));
+    const bool logits_fit = has_logits_ && options.coding == StateCoding::exact;
+    write_state_file(path, model_, state_, states,
+                     logits_fit ? std::span<const float>(logits_) : std::span<const float>(),
+                     options.coding);
+}
+
+void Session::restore(const std::filesystem::path& path) {
+    StoredStates stored = read_state_file(path, model_, state_, n_context_, checkpoints_.budget());
+    reset();
+    if (stored.live) {
+        tokens_ = std::move(stored.live->tokens);
+        state_.become(std::move(stored.live->state));
+        logits_ = std::move(stored.logits);
+        has_logits_ = !logits_.empty();
+    }
+    // The newest come first in the file.
+    for (Checkpoint& checkpoint : std::views::reverse(stored.kept))
+        checkpoints_.add(std::move(checkpoint));
+    checkpoints_.enforce_budget(tokens_);
 }
 
 }  // namespace nemo

@@ -4,8 +4,10 @@
 
 #include "models/checkpoints.h"
 #include "models/model.h"
+#include "models/state_blocks.h"
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <span>
 #include <vector>
@@ -19,6 +21,14 @@ struct SessionOptions {
     KvTypes kv_types;     // number formats of the key-value caches
     int64_t state_budget = 0;  // bytes of kept states; 0: a quarter of the memory that is free now
     int64_t checkpoint_interval = 2048;  // tokens between checkpoints inside a long prompt
+};
+
+struct SaveOptions {
+    // Two, for another answer and for an edit of the last message.
+    size_t n_checkpoints = 2;
+    // Rounded states are smaller; what follows from them is close to, but not the same as, what
+    // follows from exact ones.
+    StateCoding coding = StateCoding::exact;
 };
 
 struct SyncResult {
@@ -53,6 +63,13 @@ public:
     // same, and checkpoints stay.
     SyncResult sync(std::span<const int32_t> ids, std::span<const int64_t> checkpoints = {},
                     const Cancelled& cancelled = {});
+    // Writes the state and the checkpoints that are most likely to be needed to a file that only
+    // the user may read. Throws Error{runtime} if it cannot be written.
+    void save(const std::filesystem::path& path, const SaveOptions& options = {}) const;
+    // Becomes what was saved. Throws Error{bad_file} with the reason if the file is damaged or does
+    // not belong to this model, these cache types and this context; the session stays as it was.
+    void restore(const std::filesystem::path& path);
+
     // Tokens of `ids` that sync() would not have to read.
     int64_t n_reusable(std::span<const int32_t> ids) const;
 

@@ -1,46 +1,13 @@
 // Session::sync: what is reused, what is read, and that it makes no difference.
 #include "core/error.h"
-#include "tests/models/golden_model.h"
+#include "tests/models/sync_helpers.h"
 
 #include <algorithm>
 #include <numeric>
-#include <random>
 
 using namespace nemo;
 
 namespace {
-
-std::vector<int32_t> random_ids(size_t n, uint32_t seed) {
-    std::mt19937 random(seed);
-    std::vector<int32_t> ids(n);
-    for (int32_t& id : ids) id = static_cast<int32_t>(random() % 264);
-    return ids;
-}
-
-std::vector<int32_t> joined(std::vector<int32_t> a, const std::vector<int32_t>& b) {
-    a.insert(a.end(), b.begin(), b.end());
-    return a;
-}
-
-std::vector<int32_t> first_of(const std::vector<int32_t>& ids, int64_t n) {
-    return {ids.begin(), ids.begin() + n};
-}
-
-// A session of its own for every question.
-class Fresh {
-public:
-    Fresh(const Model& model, SessionOptions options) : model_(model), options_(options) {}
-
-    std::vector<float> logits(std::span<const int32_t> ids) const {
-        Session session(model_, options_);
-        const auto logits = session.append(ids);
-        return {logits.begin(), logits.end()};
-    }
-
-private:
-    const Model& model_;
-    SessionOptions options_;
-};
 
 void check_sync(Session& session, const Fresh& fresh, const std::vector<int32_t>& ids,
                 const std::vector<int64_t>& checkpoints, int64_t n_reused) {

@@ -1,0 +1,239 @@
+#include "models/state_file.h"
+
+#include "core/atomic_file.h"
+#include "core/error.h"
+#include "core/mapped_file.h"
+#include "core/thread_pool.h"
+#include "models/state_directory.h"
+
+#include <algorithm>
+#include <functional>
+#include <unordered_map>
+
+namespace nemo {
+
+namespace {
+
+// Starting threads takes as long as a small state.
+int n_threads_for(uint64_t n_bytes) {
+    constexpr uint64_t kSmall = uint64_t{1} << 20;
+    return n_bytes < kSmall ? 1 : 0;
+}
+
+// ---- Writing ----
+
+struct PackJob {
+    BlockEntry* entry;
+    std::function<PackedBlock()> pack;
+};
+
+class StateWriter {
+public:
+    StateWriter(const Model& model, const SequenceState& layout, StateCoding coding)
+        : layout_(layout) {
+        directory_.model = model.file().fingerprint();
+        directory_.kv_types = layout.page_layout().types();
+        directory_.n_recurrent = layout.n_recurrent();
+        directory_.token_bytes = layout.page_layout().token_bytes();
+        directory_.n_vocab = model.config().n_vocab;
+        directory_.coding = coding;
+    }
+
+    void add(const StateView& view) {
+        StateDirectory::State state = {.is_live = !view.kind.has_value(),
+                                       .kind = view.kind.value_or(CheckpointKind::chat),
+                                       .tokens = {view.tokens.begin(), view.tokens.end()}};
+        for (size_t i = 0; i < layout_.page_layout().n_pages(std::ssize(view.tokens)); ++i) {
+            const int64_t first = static_cast<int64_t>(i) * kKvPageRows;
+            const int64_t n_rows = std::min(kKvPageRows, std::ssize(view.tokens) - first);
+            state.pages.push_back(number_of(view.pages[i].get(), n_rows));
+        }
+        state.recurrent.resize(n_recurrent_blocks(layout_.n_recurrent()));
+        directory_.states.push_back(std::move(state));
+        recurrent_.push_back(view.recurrent);
+    }
+
+    void set_logits(std::span<const float> logits) {
+        logits_ = logits;
+        directory_.logits.resize(1);
+    }
+
+    void write(AtomicFile& file) {
+        file.write(directory_.encoded());  // to be replaced: only the length is right
+        const std::vector<PackJob> jobs = pack_jobs();
+        ThreadPool pool(n_threads_for(n_raw_bytes()));
+        // As much in memory at a time as keeps all threads busy.
+        const size_t n_batch = 8 * static_cast<size_t>(pool.n_threads());
+        for (size_t first = 0; first < jobs.size(); first += n_batch) {
+            std::vector<PackedBlock> blocks(std::min(n_batch, jobs.size() - first));
+            pool.parallel_for(std::ssize(blocks), 1, [&](int64_t i, int64_t, int) {
+                const auto index = static_cast<size_t>(i);
+                blocks[index] = jobs[first + index].pack();
+                *jobs[first + index].entry = blocks[index].entry();
+            });
+            for (const PackedBlock& block : blocks) file.write(block.stored);
+        }
+        file.overwrite(0, directory_.encoded());
+    }
+
+private:
+    uint32_t number_of(const KvPage* page, int64_t n_rows) {
+        const auto [found, is_new] =
+            numbers_.try_emplace(page, static_cast<uint32_t>(pages_.size()));
+        if (is_new) {
+            pages_.push_back(page);
+            directory_.pages.push_back({});
+        }
+        int64_t& n_stored = directory_.pages[found->second].n_rows;
+        n_stored = std::max(n_stored, n_rows);
+        return found->second;
+    }
+
+    uint64_t n_raw_bytes() const {
+        return pages_.size() * static_cast<uint64_t>(layout_.page_layout().page_bytes()) +
+               recurrent_.size() * static_cast<uint64_t>(layout_.n_recurrent()) * sizeof(float);
+    }
+
+    // In the order of the file.
+    std::vector<PackJob> pack_jobs() {
+        std::vector<PackJob> jobs;
+        for (size_t i = 0; i < pages_.size(); ++i)
+            jobs.push_back({&directory_.pages[i].block, [this, i] {
+                                return pack_page(layout_.page_layout(), *pages_[i],
+                                                 directory_.pages[i].n_rows);
+                            }});
+        for (size_t s = 0; s < recurrent_.size(); ++s)
+            for (size_t i = 0; i < directory_.states[s].recurrent.size(); ++i)
+                jobs.push_back({&directory_.states[s].recurrent[i], [this, s, i] {
+                                    return pack_recurrent(recurrent_[s], i, directory_.coding);
+                                }});
+        for (BlockEntry& entry : directory_.logits)
+            jobs.push_back(
+                {&entry, [this] { return pack_block(std::as_bytes(logits_), sizeof(float)); }});
+        return jobs;
+    }
+
+    const SequenceState& layout_;
+    StateDirectory directory_;
+    std::unordered_map<const KvPage*, uint32_t> numbers_;
+    std::vector<const KvPage*> pages_;               // as in the directory
+    std::vector<std::span<const float>> recurrent_;  // of its states
+    std::span<const float> logits_;
+};
+
+// ---- Reading ----
+
+class StateReader {
+public:
+    StateReader(const MappedFile& file, const Model& model, const SequenceState& layout,
+                int64_t n_context)
+        : file_(file),
+          backend_(model.backend()),
+          layout_(layout),
+          directory_(read_state_directory(file.bytes(), file.path(),
+                                          {.model = model.file().fingerprint(),
+                                           .live = layout,
+                                           .n_vocab = model.config().n_vocab,
+                                           .n_context = n_context})),
+          pages_(directory_.pages.size()) {
+        uint64_t offset = directory_.n_front_bytes;
+        directory_.for_blocks([&](const BlockEntry& block) {
+            offsets_.emplace(&block, offset);
+            offset += block.n_stored;
+        });
+    }
+
+    StoredStates read(int64_t budget) {
+        StoredStates stored;
+        int64_t n_bytes = 0;
+        for (StateDirectory::State& state : directory_.states) {
+            if (!state.is_live && (n_bytes += new_bytes(state)) > budget) break;
+            Checkpoint checkpoint = begin(state);
+            if (state.is_live)
+                stored.live = std::move(checkpoint);
+            else
+                stored.kept.push_back(std::move(checkpoint));
+        }
+        if (!directory_.logits.empty()) {
+            stored.logits.resize(static_cast<size_t>(directory_.n_vocab));
+            jobs_.push_back([this, bytes = std::as_writable_bytes(std::span(stored.logits))] {
+                const BlockEntry& entry = directory_.logits.front();
+                unpack_block(stored_bytes(entry), entry, sizeof(float), bytes,
+                             file_.path() + ": the logits");
+            });
+        }
+        ThreadPool pool(n_threads_for(file_.bytes().size()));
+        pool.parallel_for(std::ssize(jobs_), 1,
+                          [&](int64_t i, int64_t, int) { jobs_[static_cast<size_t>(i)](); });
+        return stored;
+    }
+
+private:
+    std::span<const std::byte> stored_bytes(const BlockEntry& entry) const {
+        return file_.bytes().subspan(static_cast<size_t>(offsets_.at(&entry)),
+                                     static_cast<size_t>(entry.n_stored));
+    }
+
+    int64_t new_bytes(const StateDirectory::State& state) const {
+        const auto n_pages = std::ranges::count_if(
+            state.pages, [&](uint32_t number) { return pages_[number] == nullptr; });
+        return layout_.n_recurrent() * static_cast<int64_t>(sizeof(float)) +
+               n_pages * layout_.page_layout().page_bytes();
+    }
+
+    // Its memory, to be filled by jobs_.
+    Checkpoint begin(StateDirectory::State& state) {
+        Checkpoint checkpoint = {std::move(state.tokens), state.kind, {}};
+        checkpoint.state = {std::ssize(checkpoint.tokens), layout_.new_recurrent(), {}};
+        for (const uint32_t number : state.pages) checkpoint.state.pages.push_back(page(number));
+        const std::span<float> recurrent(checkpoint.state.recurrent.get(),
+                                         static_cast<size_t>(layout_.n_recurrent()));
+        for (size_t i = 0; i < state.recurrent.size(); ++i)
+            jobs_.push_back([this, &entry = state.recurrent[i], recurrent, i] {
+                unpack_recurrent(stored_bytes(entry), entry, directory_.coding, i, recurrent,
+                                 file_.path() + ": a recurrent state");
+            });
+        return checkpoint;
+    }
+
+    std::shared_ptr<KvPage> page(uint32_t number) {
+        std::shared_ptr<KvPage>& page = pages_[number];
+        if (page != nullptr) return page;
+        page = new_kv_page(layout_.page_layout(), backend_);
+        jobs_.push_back([this, number, target = page.get()] {
+            const StateDirectory::Page& stored = directory_.pages[number];
+            unpack_page(stored_bytes(stored.block), stored.block, layout_.page_layout(),
+                        stored.n_rows, *target, file_.path() + ": a page of the caches");
+        });
+        return page;
+    }
+
+    const MappedFile& file_;
+    Backend& backend_;
+    const SequenceState& layout_;
+    StateDirectory directory_;
+    std::unordered_map<const BlockEntry*, uint64_t> offsets_;
+    std::vector<std::shared_ptr<KvPage>> pages_;  // as in the directory; null: not needed so far
+    std::vector<std::function<void()>> jobs_;
+};
+
+}  // namespace
+
+void write_state_file(const std::filesystem::path& path, const Model& model,
+                      const SequenceState& layout, std::span<const StateView> states,
+                      std::span<const float> logits, StateCoding coding) {
+    StateWriter writer(model, layout, coding);
+    for (const StateView& state : states) writer.add(state);
+    if (!logits.empty()) writer.set_logits(logits);
+    AtomicFile file(path, FileAccess::owner_only);
+    writer.write(file);
+    file.commit();
+}
+
+StoredStates read_state_file(const std::filesystem::path& path, const Model& model,
+                             const SequenceState& layout, int64_t n_context, int64_t budget) {
+    const MappedFile file = MappedFile::open(path);
+    return StateReader(file, model, layout, n_context).read(budget);
+}
+
+}  // namespace nemo

@@ -1,0 +1,42 @@
+// States of a session in a file, for the next start of the program: the live state with its last
+// logits, and some checkpoints. Pages that several states share are stored once. What the file may
+// look like: models/state_directory.h.
+#pragma once
+
+#include "models/checkpoints.h"
+#include "models/model.h"
+#include "models/state_blocks.h"
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <span>
+#include <vector>
+
+namespace nemo {
+
+struct StateView {
+    std::span<const int32_t> tokens;
+    std::span<const float> recurrent;
+    const KvPages& pages;
+    std::optional<CheckpointKind> kind;  // none: the live state, which comes first
+};
+
+// `layout`: any state of the session. `logits`: after the live state's last token, or empty. The
+// file is replaced in one step and readable by nobody else. Throws Error{runtime}.
+void write_state_file(const std::filesystem::path& path, const Model& model,
+                      const SequenceState& layout, std::span<const StateView> states,
+                      std::span<const float> logits, StateCoding coding);
+
+struct StoredStates {
+    std::optional<Checkpoint> live;
+    std::vector<float> logits;
+    std::vector<Checkpoint> kept;  // in the order of the file, as many as fit into the budget
+};
+
+// Throws Error{bad_file} if the file is damaged in any part that is read, belongs to another model,
+// has other types of caches or more tokens than the context.
+StoredStates read_state_file(const std::filesystem::path& path, const Model& model,
+                             const SequenceState& layout, int64_t n_context, int64_t budget);
+
+}  // namespace nemo
