@@ -7,10 +7,7 @@
 // - All pointers are memory of this backend (alloc), except token ids and routing results, which
 //   are host memory on the CPU backend.
 // - Every operation gives the same bits for any number of threads, and for a prompt cut into chunks
-//   anywhere: one output element is always reduced in the same order. One exception on the CPU:
-//   products with Q2_K to Q6_K, Q4_1, Q5_1, IQ4_XS and NVFP4 weights have one kernel for up to 16
-//   tokens of a call and another for more, so a token's bits depend on which of the two its chunk
-//   was.
+//   anywhere: one output element is always reduced in the same order.
 // - Operations do not throw; a failing device reports in sync(). Shapes are the caller's promise.
 #pragma once
 

@@ -46,38 +46,29 @@ struct DotSink {
     template <int kSlot>
     NEMO_INLINE_MEMBER void end(int sub) {
         const __m512 s = _mm512_load_ps(scale + 16 * sub);
+        constexpr int kPerGroup = kTraits.subs_per_group();
+        const int place = summation_place(kFormat, sub) % kPerGroup;
 #pragma GCC unroll 8
         for (int t = 0; t < kTokens; ++t) {
             const __m512 product = _mm512_cvtepi32_ps(products[kSlot][t]);
             const int at = sub * kTokens + t;
-            if constexpr (kTraits.exact()) {
-                const __m512 both = _mm512_mul_ps(s, _mm512_set1_ps(x_scale[at]));
-                sums[t] = _mm512_fmadd_ps(product, both, sums[t]);
-            } else {
-                group_sums[t] = _mm512_fmadd_ps(product, s, group_sums[t]);
-                if constexpr (kTraits.has_min)
-                    group_sums[t] =
-                        _mm512_fmadd_ps(_mm512_set1_ps(sum[at]),
-                                        _mm512_load_ps(negative_min + 16 * sub), group_sums[t]);
-            }
+            group_sums[t] =
+                place == 0 ? _mm512_mul_ps(product, s) : _mm512_fmadd_ps(product, s, group_sums[t]);
+            if constexpr (kTraits.has_min)
+                group_sums[t] =
+                    _mm512_fmadd_ps(_mm512_set1_ps(sum[at]),
+                                    _mm512_load_ps(negative_min + 16 * sub), group_sums[t]);
+            if (place == kPerGroup - 1)
+                sums[t] = _mm512_fmadd_ps(_mm512_set1_ps(x_scale[sub / kPerGroup * kTokens + t]),
+                                          group_sums[t], sums[t]);
         }
-    }
-    NEMO_INLINE_MEMBER void begin_block() {
-#pragma GCC unroll 8
-        for (int t = 0; t < kTokens; ++t) group_sums[t] = _mm512_setzero_ps();
     }
     NEMO_INLINE_MEMBER void end_block() {
-        static_assert(kTraits.group == kTraits.block_columns);
-        if constexpr (!kTraits.exact()) {
-#pragma GCC unroll 8
-            for (int t = 0; t < kTokens; ++t)
-                sums[t] = _mm512_fmadd_ps(_mm512_set1_ps(x_scale[t]), group_sums[t], sums[t]);
-        }
         constexpr int kSubs = kTraits.block_columns / kTraits.sub_columns;
         codes += kTraits.block_columns * kTokens;
         start += kSubs * kTokens;
         sum += kSubs * kTokens;
-        x_scale += kTokens;
+        x_scale += kTraits.block_columns / kTraits.group * kTokens;
     }
 };
 
@@ -105,7 +96,6 @@ NEMO_INLINE void dot_strip(const StripJob& job, const unsigned char* first, int6
         if constexpr (!DotSink<kFormat, kTokens>::kFetchesAhead)
             for (int64_t i = 0; i < kBlockBytes; i += 64)
                 _mm_prefetch(ahead + b * kBlockBytes + i, _MM_HINT_T1);
-        in.sink.begin_block();
         StripFormat<kFormat>::block(in, b * kTraits.block_bytes, 0);
         in.sink.end_block();
     }

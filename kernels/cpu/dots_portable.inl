@@ -1,21 +1,15 @@
 // Strips of 16 rows times up to 8 tokens for tiers without AVX-512: a strip is unpacked, then meets
 // the tokens kStripTokens at a time. Same order of additions as dots_avx512.inl.
 
-struct UnpackedBlock {
-    alignas(64) unsigned char codes[256 * kStripRows];  // [columns/4][16][4]
-    alignas(64) float scale[16 * kStripRows];           // [sub-blocks][16]
-    alignas(64) float negative_min[16 * kStripRows];    // the same
-};
-
 // out [width][16] += block number b of the strip times the tokens [t, t + kTokens) of x.
 template <QuantFormat kFormat, int kTokens>
 NEMO_INLINE void dot_block(const UnpackedBlock& block, const ActivationBatch& x, int64_t b, int t,
                            float* out) {
     constexpr QuantTraits kTraits = quant_traits(kFormat);
     constexpr int kSub = kTraits.sub_columns, kSubs = kTraits.block_columns / kSub;
+    constexpr int kPerGroup = kTraits.subs_per_group();
     const int64_t width = x.width;
     Vec16 group_sums[kTokens];
-    for (int i = 0; i < kTokens; ++i) group_sums[i] = splat(0.0f);
     for (int j = 0; j < kSubs; ++j) {
         const int order = summation_order(kFormat, j);
         const int64_t sub = b * kSubs + order;
@@ -30,24 +24,18 @@ NEMO_INLINE void dot_block(const UnpackedBlock& block, const ActivationBatch& x,
         }
         const Vec16 scale = load(block.scale + order * kStripRows);
         for (int i = 0; i < kTokens; ++i) {
-            const int64_t at = sub * width + t + i;
-            if constexpr (kTraits.exact()) {
-                float* sums = out + (t + i) * kStripRows;
-                store(sums, fma(to_float(products[i]), scale * splat(x.scale[at]), load(sums)));
-            } else {
-                group_sums[i] = fma(to_float(products[i]), scale, group_sums[i]);
-                if constexpr (kTraits.has_min)
-                    group_sums[i] =
-                        fma(splat(x.sum[at]), load(block.negative_min + order * kStripRows),
-                            group_sums[i]);
-            }
+            const Vec16 product = to_float(products[i]);
+            group_sums[i] =
+                j % kPerGroup == 0 ? product * scale : fma(product, scale, group_sums[i]);
+            if constexpr (kTraits.has_min)
+                group_sums[i] = fma(splat(x.sum[sub * width + t + i]),
+                                    load(block.negative_min + order * kStripRows), group_sums[i]);
+            if (j % kPerGroup < kPerGroup - 1) continue;
+            const int64_t group = sub * kSub / kTraits.group;
+            float* sums = out + (t + i) * kStripRows;
+            store(sums, fma(splat(x.scale[group * width + t + i]), group_sums[i], load(sums)));
         }
     }
-    if constexpr (!kTraits.exact())
-        for (int i = 0; i < kTokens; ++i) {
-            float* sums = out + (t + i) * kStripRows;
-            store(sums, fma(splat(x.scale[b * width + t + i]), group_sums[i], load(sums)));
-        }
 }
 
 template <QuantFormat kFormat>
@@ -60,8 +48,7 @@ void dot_strips(const StripJob& job) {
         const ListedRows rows = listed_rows(job.rows + r * job.row_bytes, job.row_bytes, n_rows);
         alignas(64) float out[kMostBatchTokens * kStripRows] = {};
         for (int64_t b = 0; b < job.n / kTraits.block_columns; ++b) {
-            read_block<kFormat>(rows, b * kTraits.block_bytes, block.codes, 4 * kStripRows,
-                                block.scale, block.negative_min);
+            read_block<kFormat>(rows, b * kTraits.block_bytes, block);
             int t = 0;
             for (; t + kStripTokens <= x.width; t += kStripTokens)
                 dot_block<kFormat, kStripTokens>(block, x, b, t, out);

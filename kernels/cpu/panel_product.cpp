@@ -3,13 +3,15 @@
 #include "kernels/cpu/matmul.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
+#include <numeric>
 
 namespace nemo {
 
 namespace {
 
-// Tokens that meet a panel before it is expanded again; their sums take 128 KB.
+// Tokens that meet a panel before it is expanded again; their sums take 129 KB.
 constexpr int64_t kMostTokens = 86 * kTileWidth;
 // Panels that take turns at the same columns: those columns' activations (256 KB) then come from
 // the second-level cache for all but the first of them. Fewer if threads would run out of work.
@@ -43,52 +45,63 @@ private:
 }  // namespace
 
 int8_t* PanelProduct::Packed::tile_codes(int64_t k, int64_t tile) const {
-    return codes + (k * n_tiles + tile * std::min<int64_t>(kSliceColumns, n - k)) * kTileWidth;
+    return codes + (k * n_tiles + tile * n_columns(k)) * kTileWidth;
 }
 
-TileGroup* PanelProduct::Packed::tile_groups(int64_t k, int64_t tile) const {
-    return groups + k / group * n_tiles + tile * (std::min<int64_t>(kSliceColumns, n - k) / group);
+float* PanelProduct::Packed::tile_info(int64_t k, int64_t tile) const {
+    return info + (k * n_tiles + tile * n_columns(k)) / traits.group *
+                      traits.info_rows_per_group() * kTileWidth;
 }
 
-void PanelProduct::pack_token(const TierOps& ops, const QuantTraits& traits, const float* x,
-                              int64_t token, ThreadScratch& scratch) {
-    const int64_t n = packed_.n, group = packed_.group;
+void PanelProduct::pack_token(const TierOps& ops, QuantFormat format, const float* x, int64_t token,
+                              ThreadScratch& scratch) {
+    const QuantTraits& traits = packed_.traits;
+    const int64_t n = packed_.n, group = traits.group, sub_columns = traits.sub_columns;
     int8_t* codes = scratch.codes.get(n);
     float* scales = scratch.scales.get(n / group);
     int32_t* sums = scratch.code_sums.get(n / 16);
     ops.quantize({.x = x, .n = n, .group = group, .codes = codes, .scale = scales, .sums = sums});
 
-    const int32_t offset = traits.exact() ? traits.offset : 128;
     const int64_t tile = token / kTileWidth, lane = token % kTileWidth;
     for (int64_t k = 0; k < n; k += kSliceColumns) {
-        const int64_t n_columns = std::min<int64_t>(kSliceColumns, n - k);
         int8_t* target = packed_.tile_codes(k, tile) + 4 * lane;
-        for (int64_t i = 0; i < n_columns; i += 4)
-            std::memcpy(target + i * kTileWidth, codes + k + i, 4);
-        TileGroup* target_group = packed_.tile_groups(k, tile);
-        for (int64_t c = k; c < k + n_columns; c += group, ++target_group) {
-            int32_t sum = 0;
-            for (int64_t i = c; i < c + group; i += 16) sum += sums[i / 16];
-            target_group->scale[lane] = scales[c / group];
-            target_group->start[lane] = -offset * sum;
+        float* info = packed_.tile_info(k, tile) + lane;
+        for (int64_t g = k; g < k + packed_.n_columns(k); g += group) {
+            for (int j = 0; j < traits.subs_per_group(); ++j) {
+                const int64_t first = g + summation_order(format, j) * sub_columns;
+                for (int64_t i = first; i < first + sub_columns; i += 4, target += 4 * kTileWidth)
+                    std::memcpy(target, codes + i, 4);
+                const int32_t sum =
+                    std::accumulate(sums + first / 16, sums + (first + sub_columns) / 16, 0);
+                const int32_t start = (traits.single() ? kSumBiasBits : 0) - traits.offset * sum;
+                *info = std::bit_cast<float>(start);
+                info += kTileWidth;
+                if (!traits.has_min) continue;
+                *info = static_cast<float>(sum);
+                info += kTileWidth;
+            }
+            *info = scales[g / group];
+            info += kTileWidth;
         }
     }
 }
 
-void PanelProduct::pack(const TierOps& ops, ThreadPool& pool, const QuantTraits& traits,
-                        const float* x, int64_t n_tokens, int64_t n) {
+void PanelProduct::pack(const TierOps& ops, ThreadPool& pool, QuantFormat format, const float* x,
+                        int64_t n_tokens, int64_t n) {
+    const QuantTraits traits = quant_traits(format);
     const int64_t n_tiles = (n_tokens + kTileWidth - 1) / kTileWidth;
-    packed_ = {.codes = codes_.get(n_tiles * kTileWidth * n),
-               .groups = groups_.get(n_tiles * (n / traits.group)),
-               .n_tiles = n_tiles,
-               .n = n,
-               .group = traits.group};
+    packed_ = {
+        .codes = codes_.get(n_tiles * kTileWidth * n),
+        .info = info_.get(n_tiles * kTileWidth * (n / traits.group) * traits.info_rows_per_group()),
+        .n_tiles = n_tiles,
+        .n = n,
+        .traits = traits};
     pool.parallel_for(
         n_tiles * kTileWidth, kTileWidth, [&](int64_t begin, int64_t end, int thread) {
             // The last tile's missing tokens repeat the last one; their results are not used.
             for (int64_t t = begin; t < end; ++t) {
                 ThreadScratch& scratch = threads_[static_cast<size_t>(thread)];
-                pack_token(ops, traits, x + std::min(t, n_tokens - 1) * n, t, scratch);
+                pack_token(ops, format, x + std::min(t, n_tokens - 1) * n, t, scratch);
             }
         });
 }
@@ -96,7 +109,7 @@ void PanelProduct::pack(const TierOps& ops, ThreadPool& pool, const QuantTraits&
 void PanelProduct::multiply_panels(const TierOps& ops, QuantFormat format, const TensorView& view,
                                    int64_t first_row, int64_t n_panels, float* sums,
                                    ThreadScratch& scratch) const {
-    const QuantTraits traits = quant_traits(format);
+    const QuantTraits& traits = packed_.traits;
     const int64_t n = packed_.n, n_tiles = packed_.n_tiles, row_bytes = view.row_bytes();
     const auto* rows = reinterpret_cast<const unsigned char*>(view.row(first_row));
     const auto bytes_of = [&](int64_t columns) {
@@ -105,11 +118,13 @@ void PanelProduct::multiply_panels(const TierOps& ops, QuantFormat format, const
     const auto n_rows_of = [&](int64_t p) {
         return std::min<int64_t>(kPanelRows, view.n_rows() - first_row - p * kPanelRows);
     };
+    const auto multiply_tile = ops.multiply_tile[static_cast<int>(format)];
     unsigned char* panel = scratch.panel.get(kPanelRows * kSliceColumns);
-    float* scales = scratch.panel_scales.get(kPanelRows * kSliceColumns / traits.group);
+    float* scales = scratch.panel_scales.get(kPanelRows * kSliceColumns / traits.sub_columns *
+                                             traits.panel_rows_per_sub());
     std::fill_n(sums, n_panels * n_tiles * kTileWidth * kPanelRows, 0.0f);
     for (int64_t k = 0; k < n; k += kSliceColumns) {
-        const int64_t n_columns = std::min<int64_t>(kSliceColumns, n - k);
+        const int64_t n_columns = packed_.n_columns(k);
         for (int64_t p = 0; p < n_panels; ++p) {
             ops.expand_panel[static_cast<int>(format)]({.rows = rows + p * kPanelRows * row_bytes,
                                                         .row_bytes = row_bytes,
@@ -122,16 +137,15 @@ void PanelProduct::multiply_panels(const TierOps& ops, QuantFormat format, const
             const int64_t next_p = wraps ? 0 : p + 1, next_k = wraps ? k + n_columns : k;
             RowPrefetcher prefetcher(rows + next_p * kPanelRows * row_bytes + bytes_of(next_k),
                                      row_bytes, next_k < n ? n_rows_of(next_p) : 0,
-                                     bytes_of(std::min<int64_t>(kSliceColumns, n - next_k)));
+                                     bytes_of(packed_.n_columns(next_k)));
             for (int64_t tile = 0; tile < n_tiles; ++tile) {
                 prefetcher.advance(tile + 1, n_tiles);
-                ops.multiply_tile({.panel = panel,
-                                   .scales = scales,
-                                   .x = packed_.tile_codes(k, tile),
-                                   .groups = packed_.tile_groups(k, tile),
-                                   .n_groups = n_columns / traits.group,
-                                   .group_columns = traits.group,
-                                   .c = sums + (p * n_tiles + tile) * kTileWidth * kPanelRows});
+                multiply_tile({.panel = panel,
+                               .scales = scales,
+                               .x = packed_.tile_codes(k, tile),
+                               .info = packed_.tile_info(k, tile),
+                               .n_groups = n_columns / traits.group,
+                               .c = sums + (p * n_tiles + tile) * kTileWidth * kPanelRows});
             }
         }
     }
@@ -146,7 +160,7 @@ void PanelProduct::run(const TierOps& ops, ThreadPool& pool, QuantFormat format,
         std::clamp<int64_t>(n_panels / (kPiecesPerThread * pool.n_threads()), 1, kMostPanels);
     for (int64_t t = 0; t < n_tokens; t += kMostTokens) {
         const int64_t n_block = std::min(kMostTokens, n_tokens - t);
-        pack(ops, pool, quant_traits(format), x + t * n, n_block, n);
+        pack(ops, pool, format, x + t * n, n_block, n);
         const int64_t panel_sums = packed_.n_tiles * kTileWidth * kPanelRows;
         pool.parallel_for(n_panels, most, [&](int64_t begin, int64_t end, int thread) {
             ThreadScratch& scratch = threads_[static_cast<size_t>(thread)];

@@ -1,8 +1,9 @@
 // Products of block-format weights with many tokens, as int8 x int8.
 //
-// 64 rows of weights are expanded to an int8 panel, 512 columns at a time, which then meets all
+// 64 rows of weights are expanded to an int8 panel, 256 columns at a time, which then meets all
 // tokens in register tiles of 6 while it is in the first-level cache: the mapped file is read and
-// decoded once per call, and no repacked copy of it exists. Activations are quantized and packed
+// decoded once per call, and no repacked copy of it exists. The results are those of strips
+// (matmul.h), bit for bit. Activations are quantized and packed
 // once per call in the order in which tiles read them.
 #pragma once
 
@@ -11,6 +12,7 @@
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/tier.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -33,20 +35,21 @@ private:
         Scratch<float> scales;
         Scratch<int32_t> code_sums;
     };
-    // Packed activations of a block of tokens: slices of 512 columns, in them tiles of 6 tokens, in
-    // them [columns/4][6][4] codes.
+    // Packed activations of a block of tokens: slices of kSliceColumns, in them tiles of 6 tokens,
+    // in them [columns/4][6][4] codes, sub-blocks in the order of the panels'; and TileJob::info.
     struct Packed {
         int8_t* codes;
-        TileGroup* groups;
+        float* info;
         int64_t n_tiles;
-        int64_t n;      // columns
-        int64_t group;  // columns per scale
+        int64_t n;  // columns
+        QuantTraits traits;
+        int64_t n_columns(int64_t k) const { return std::min<int64_t>(kSliceColumns, n - k); }
         int8_t* tile_codes(int64_t k, int64_t tile) const;
-        TileGroup* tile_groups(int64_t k, int64_t tile) const;
+        float* tile_info(int64_t k, int64_t tile) const;
     };
-    void pack(const TierOps& ops, ThreadPool& pool, const QuantTraits& traits, const float* x,
+    void pack(const TierOps& ops, ThreadPool& pool, QuantFormat format, const float* x,
               int64_t n_tokens, int64_t n);
-    void pack_token(const TierOps& ops, const QuantTraits& traits, const float* x, int64_t token,
+    void pack_token(const TierOps& ops, QuantFormat format, const float* x, int64_t token,
                     ThreadScratch& scratch);
     // sums [n_panels][tokens][64] = rows [first_row, first_row + 64 * n_panels) times all packed
     // tokens.
@@ -56,7 +59,7 @@ private:
 
     Packed packed_ = {};
     Scratch<int8_t> codes_;
-    Scratch<TileGroup> groups_;
+    Scratch<float> info_;
     std::vector<ThreadScratch> threads_;
 };
 

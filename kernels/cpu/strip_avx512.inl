@@ -299,33 +299,43 @@ struct StripFormat<QuantFormat::nvfp4> {
 
 #include "kernels/cpu/strip_avx512_k.inl"
 
-// Writes what it gets: the sink for panels.
+// Writes what it gets: the sink for panels (tier_panel.inl).
+template <QuantFormat kFormat>
 struct StoreSink {
     static constexpr bool kFetchesAhead = false;
-    unsigned char* codes;  // vectors kPanelRows * 4 apart
-    float* scale;          // [sub-blocks][16], as negative_min
-    float* negative_min;
+    static constexpr QuantTraits kTraits = quant_traits(kFormat);
+    static constexpr int kRows = kTraits.panel_rows_per_sub();
+    static constexpr int kVectors = kTraits.sub_columns / 4;  // of a sub-block
+    unsigned char* codes;
+    float* scales;
 
+    static NEMO_INLINE_MEMBER int place(int sub) { return summation_place(kFormat, sub); }
+    NEMO_INLINE_MEMBER float* row(int sub, int index) const {
+        return scales + (place(sub) * kRows + index) * kPanelRows;
+    }
     NEMO_INLINE_MEMBER void put_scale(int sub, __m512 values) const {
-        _mm512_store_ps(scale + sub * kStripRows, values);
+        _mm512_store_ps(row(sub, 0), values);
+        if constexpr (kTraits.single())
+            _mm512_store_ps(row(sub, 1), _mm512_mul_ps(values, _mm512_set1_ps(-kSumBias)));
     }
     NEMO_INLINE_MEMBER void put_min(int sub, __m512 values) const {
-        _mm512_store_ps(negative_min + sub * kStripRows, values);
+        _mm512_store_ps(row(sub, kRows - 1), values);
     }
     template <int>
     NEMO_INLINE_MEMBER void begin(int) const {}
     template <int>
     NEMO_INLINE_MEMBER void put(int vector, __m512i values) const {
-        _mm512_store_si512(codes + vector * (kPanelRows * 4), values);
+        const int at = place(vector / kVectors) * kVectors + vector % kVectors;
+        _mm512_store_si512(codes + at * (kPanelRows * 4), values);
     }
     template <int>
     NEMO_INLINE_MEMBER void end(int) const {}
 };
 
-// One block of 16 rows, to a panel.
+// One block of 16 rows of a panel.
 template <QuantFormat kFormat>
-NEMO_INLINE void read_block(const ListedRows& rows, int64_t offset, unsigned char* codes,
-                            float* scale, float* negative_min) {
-    StripReader<ListedRows, StoreSink> in = {rows, nullptr, {codes, scale, negative_min}};
+NEMO_INLINE void expand_block(const ListedRows& rows, int64_t offset, unsigned char* codes,
+                              float* scales) {
+    StripReader<ListedRows, StoreSink<kFormat>> in = {rows, nullptr, {codes, scales}};
     StripFormat<kFormat>::block(in, offset, 0);
 }

@@ -98,6 +98,7 @@ struct StripFormat<QuantFormat::q6_k> {
 #pragma GCC unroll 16
         for (int j = 0; j < 16; ++j)
             in.sink.put_scale(j, _mm512_mul_ps(d, signed_byte(scales[j / 4], j % 4)));
+#pragma GCC unroll 2
         for (int half = 0; half < 2; ++half)
 #pragma GCC unroll 2
             for (int odd = 0; odd < 2; ++odd) {

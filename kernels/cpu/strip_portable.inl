@@ -30,15 +30,6 @@ NEMO_INLINE int32_t store_codes(const Vec16& values, int8_t* codes) {
     return sum;
 }
 
-// See requantize in tier_panel.inl.
-NEMO_INLINE void requantize_vector(unsigned char* codes, const uint32_t* factor,
-                                   const uint32_t* shift) {
-    for (int r = 0; r < kStripRows; ++r)
-        for (int i = 4 * r; i < 4 * r + 4; ++i)
-            codes[i] =
-                static_cast<unsigned char>(((codes[i] * factor[r] + shift[r]) & 0xffffu) >> 8);
-}
-
 NEMO_INLINE float load_half(const unsigned char* p) {
     uint16_t bits;
     __builtin_memcpy(&bits, p, sizeof bits);
@@ -64,11 +55,15 @@ template <QuantFormat kFormat>
 NEMO_INLINE_MEMBER void read_row_block(const unsigned char* p, unsigned char* q, float* scale,
                                        float* negative_min);
 
-// The block at `offset` of every row. Codes: vector i, columns 4i ... 4i+3, at i * code_step;
-// scale, negative_min: [sub-blocks][16].
+struct UnpackedBlock {
+    alignas(64) unsigned char codes[256 * kStripRows];  // [columns/4][16][4]
+    alignas(64) float scale[16 * kStripRows];           // [sub-blocks][16]
+    alignas(64) float negative_min[16 * kStripRows];    // the same
+};
+
+// The block at `offset` of every row.
 template <QuantFormat kFormat>
-NEMO_INLINE void read_block(const ListedRows& rows, int64_t offset, unsigned char* codes,
-                            int64_t code_step, float* scale, float* negative_min) {
+NEMO_INLINE void read_block(const ListedRows& rows, int64_t offset, UnpackedBlock& block) {
     constexpr QuantTraits kTraits = quant_traits(kFormat);
     constexpr int kColumns = kTraits.block_columns, kSubs = kColumns / kTraits.sub_columns;
     for (int r = 0; r < kStripRows; ++r) {
@@ -76,18 +71,35 @@ NEMO_INLINE void read_block(const ListedRows& rows, int64_t offset, unsigned cha
         float scales[kSubs], negative_mins[kSubs];
         read_row_block<kFormat>(rows.rows[r] + offset, q, scales, negative_mins);
         for (int i = 0; i < kColumns / 4; ++i)
-            __builtin_memcpy(codes + i * code_step + 4 * r, q + 4 * i, 4);
+            __builtin_memcpy(block.codes + 4 * (i * kStripRows + r), q + 4 * i, 4);
         for (int j = 0; j < kSubs; ++j) {
-            scale[j * kStripRows + r] = scales[j];
-            if constexpr (kTraits.has_min) negative_min[j * kStripRows + r] = negative_mins[j];
+            block.scale[j * kStripRows + r] = scales[j];
+            if constexpr (kTraits.has_min)
+                block.negative_min[j * kStripRows + r] = negative_mins[j];
         }
     }
 }
 
+// The block at `offset` of 16 rows of a panel (tier_panel.inl).
 template <QuantFormat kFormat>
-NEMO_INLINE void read_block(const ListedRows& rows, int64_t offset, unsigned char* codes,
-                            float* scale, float* negative_min) {
-    read_block<kFormat>(rows, offset, codes, 4 * kPanelRows, scale, negative_min);
+NEMO_INLINE void expand_block(const ListedRows& rows, int64_t offset, unsigned char* codes,
+                              float* scales) {
+    constexpr QuantTraits kTraits = quant_traits(kFormat);
+    constexpr int kSub = kTraits.sub_columns, kRows = kTraits.panel_rows_per_sub();
+    UnpackedBlock block;
+    read_block<kFormat>(rows, offset, block);
+    for (int place = 0; place < kTraits.block_columns / kSub; ++place) {
+        const int sub = summation_order(kFormat, place);
+        for (int i = 0; i < kSub / 4; ++i)
+            __builtin_memcpy(codes + (place * kSub / 4 + i) * (kPanelRows * 4),
+                             block.codes + (sub * kSub / 4 + i) * (kStripRows * 4), kStripRows * 4);
+        float* target = scales + place * kRows * kPanelRows;
+        const Vec16 scale = load(block.scale + sub * kStripRows);
+        store(target, scale);
+        if constexpr (kTraits.single()) store(target + kPanelRows, scale * splat(-kSumBias));
+        if constexpr (kTraits.has_min)
+            store(target + (kRows - 1) * kPanelRows, load(block.negative_min + sub * kStripRows));
+    }
 }
 
 constexpr unsigned char kIq4Codes[16] = {1,   24,  45,  63,  79,  93,  106, 118,

@@ -17,8 +17,8 @@
 
 namespace nemo {
 
-// Tokens up to which weights are read by strips of 16 rows, with their exact scales; more tokens
-// meet panels of 64 rows that are expanded once for all of them (quant_format.h).
+// Tokens up to which weights are read by strips of 16 rows; more tokens meet panels of 64 rows that
+// are expanded once for all of them. Both give the same bits (quant_format.h).
 constexpr int64_t kSmallBatch = 16;
 
 // tile[t * tile_stride + r] = dot(row r, x[t]) for all r and t.
@@ -67,33 +67,27 @@ struct QuantizeJob {
     int32_t* sums;  // [n / 16]: sums of 16 codes
 };
 
-// Columns [first_column, + n_columns) of up to 64 rows as int8 (tier_panel.inl).
+// Columns [first_column, + n_columns) of up to 64 rows as codes (tier_panel.inl).
 struct PanelJob {
     const unsigned char* rows;
     int64_t row_bytes;
     int64_t n_rows;
     int64_t first_column;
     int64_t n_columns;     // at most kSliceColumns, whole blocks
-    unsigned char* panel;  // [n_columns / 4][64][4]
-    float* scales;         // [groups][64]
-};
-
-// What a register tile of tokens needs per group.
-struct alignas(64) TileGroup {
-    float scale[kTileWidth];
-    int32_t start[kTileWidth];  // -offset * sum of the codes
-    int32_t unused[4];
+    unsigned char* panel;  // [n_columns / 4][64][4], aligned to 64
+    float* scales;         // [sub-blocks][panel_rows_per_sub][64], aligned to 64
 };
 
 // c[t][r] += panel row r times token t over n_groups groups.
 struct TileJob {
-    const unsigned char* panel;  // aligned to 64
-    const float* scales;         // [n_groups][64], aligned to 64
-    const int8_t* x;             // [columns / 4][kTileWidth][4]
-    const TileGroup* groups;
+    const unsigned char* panel;
+    const float* scales;
+    const int8_t* x;  // [columns / 4][kTileWidth][4]
+    // Per group: for each sub-block kTileWidth times -offset * sum of its codes as int32, and in
+    // formats with minimums the sums as fp32; then the scales.
+    const float* info;
     int64_t n_groups;
-    int64_t group_columns;
-    float* c;  // [kTileWidth][64]
+    float* c;  // [kTileWidth][64], aligned to 64
 };
 
 // y[t][r] = epilogue(tile[t][r] * factor + bias[r]), n_rows values of n_tokens rows.
@@ -151,8 +145,7 @@ struct TierOps {
     // By QuantFormat.
     void (*dot_strips[kQuantFormats])(const StripJob& job);
     void (*expand_panel[kQuantFormats])(const PanelJob& job);
-
-    void (*multiply_tile)(const TileJob& job);
+    void (*multiply_tile[kQuantFormats])(const TileJob& job);
     void (*quantize)(const QuantizeJob& job);
     void (*store_tile)(const StoreJob& job);
 

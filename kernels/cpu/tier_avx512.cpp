@@ -90,18 +90,6 @@ NEMO_INLINE int32_t store_codes(const Vec16& values, int8_t* codes) {
     return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
 }
 
-// See requantize in tier_panel.inl. Even and odd bytes separately, in 16 bits.
-NEMO_INLINE void requantize_vector(unsigned char* codes, const uint32_t* factor,
-                                   const uint32_t* shift) {
-    const __m512i f = _mm512_load_si512(factor), s = _mm512_load_si512(shift);
-    const __m512i q = _mm512_load_si512(codes);
-    const __m512i low_bytes = _mm512_set1_epi16(255);
-    const __m512i even = _mm512_add_epi16(_mm512_mullo_epi16(_mm512_and_si512(q, low_bytes), f), s);
-    const __m512i odd = _mm512_add_epi16(_mm512_mullo_epi16(_mm512_srli_epi16(q, 8), f), s);
-    const __m512i high = _mm512_andnot_si512(low_bytes, odd);
-    _mm512_store_si512(codes, _mm512_or_si512(_mm512_srli_epi16(even, 8), high));
-}
-
 #include "kernels/cpu/strip_avx512.inl"
 #include "kernels/cpu/tier_panel.inl"
 

@@ -1,22 +1,7 @@
-// Expansion of 64 rows to an int8 panel with one scale per group of columns, for products with many
-// tokens. Panel: [columns/4][64 rows][4] unsigned bytes.
-//
-// Formats whose sub-blocks are not the group are rounded to int8 once more: with the largest
-// magnitude that a row's sub-blocks can express as 127 steps, a code q becomes
-//   (q * factor + shift) >> 8   in 16 bits, = weight / step + 128 rounded,
-// factor = 256 scale_j / step, shift = 256 * (128.5 - min_j / step). Everything is 16-bit integer
-// arithmetic after the two roundings, so that all tiers get the same codes.
-
-// The nearest integer in the low 16 bits of both halves of each dword.
-NEMO_INLINE void store_pairs(const Vec16& values, uint32_t* pairs) {
-    alignas(64) float rounded[16];
-    store(rounded, values + splat(0x1.8p23f));
-    for (int i = 0; i < 16; ++i) {
-        uint32_t bits;
-        __builtin_memcpy(&bits, rounded + i, sizeof bits);
-        pairs[i] = (bits & 0xffffu) * 0x10001u;
-    }
-}
+// Expansion of 64 rows to a panel, for products with many tokens: the codes as they are,
+// [columns/4] [64 rows][4], sub-blocks in the order in which their products are added, and per
+// sub-block rows of 64 floats: scales; in formats with one scale per group (QuantTraits::single)
+// -kSumBias * scale; in formats with minimums those, negative.
 
 // Compared as integers, so that a NaN is the largest of all.
 NEMO_INLINE Vec16 larger_magnitude(const Vec16& a, const Vec16& b) {
@@ -27,48 +12,6 @@ NEMO_INLINE Vec16 larger_magnitude(const Vec16& a, const Vec16& b) {
             return reinterpret_cast<NativeF>(p > q ? p : q);
         },
         a, b);
-}
-
-// Brings 16 rows of a group, as unpacked into the panel, to one scale. scale, negative_min: those
-// of the group's sub-blocks, [sub][16]. Returns the group's scale.
-template <QuantFormat kFormat>
-NEMO_INLINE Vec16 requantize(unsigned char* codes, const float* scale, const float* negative_min) {
-    constexpr QuantTraits kTraits = quant_traits(kFormat);
-    constexpr int kSub = kTraits.sub_columns, kSubs = kTraits.group / kSub;
-    Vec16 largest = splat(0.0f);
-    for (int j = 0; j < kSubs; ++j) {
-        const Vec16 s = load(scale + j * kStripRows);
-        if constexpr (kTraits.has_min) {
-            const Vec16 m = load(negative_min + j * kStripRows);
-            const Vec16 top = s * splat(static_cast<float>(kTraits.largest_code)) + m;
-            largest = larger_magnitude(largest, larger_magnitude(top, m));
-        } else {
-            largest = larger_magnitude(largest, s * splat(static_cast<float>(kTraits.reach())));
-        }
-    }
-    // Groups so small that the inverse overflows count as zero.
-    const Vec16 inverse = map<16>(
-        [](NativeF v) {
-            const NativeF zero = {};
-            return v > 0x1p-110f ? (zero + 127.0f * 256.0f) / v : zero;
-        },
-        largest);
-    for (int j = 0; j < kSubs; ++j) {
-        alignas(64) uint32_t factor[16], shift[16];
-        store_pairs(load(scale + j * kStripRows) * inverse, factor);
-        constexpr uint32_t kCenter = 0x80808080u;  // 128.5 * 256, twice
-        if constexpr (kTraits.has_min) {
-            store_pairs(load(negative_min + j * kStripRows) * inverse, shift);
-            for (int i = 0; i < 16; ++i)
-                shift[i] = (((shift[i] & 0xffffu) + kCenter) & 0xffffu) * 0x10001u;
-        } else {
-            for (int i = 0; i < 16; ++i)
-                shift[i] = ((kCenter - factor[i] * kTraits.offset) & 0xffffu) * 0x10001u;
-        }
-        for (int i = 0; i < kSub; i += 4)
-            requantize_vector(codes + (j * kSub + i) * kPanelRows, factor, shift);
-    }
-    return largest * splat(1.0f / 127.0f);
 }
 
 NEMO_INLINE int32_t load_dword(const int8_t* p) {
@@ -88,22 +31,18 @@ NEMO_INLINE ListedRows listed_rows(const unsigned char* first, int64_t row_bytes
 template <QuantFormat kFormat>
 void expand_panel(const PanelJob& job) {
     constexpr QuantTraits kTraits = quant_traits(kFormat);
-    constexpr int kGroup = kTraits.group, kSubs = kTraits.block_columns / kTraits.sub_columns;
-    static_assert(kGroup == kTraits.block_columns);
-    alignas(64) float scale[kSubs * kStripRows], negative_min[kSubs * kStripRows];
+    constexpr int64_t kColumns = kTraits.block_columns;
+    constexpr int64_t kScales =
+        kColumns / kTraits.sub_columns * kTraits.panel_rows_per_sub() * kPanelRows;
     for (int64_t v = 0; v < kPanelRows; v += kStripRows) {
         // Rows past the end repeat the last one: their results are not used.
         const int64_t first = v < job.n_rows ? v : job.n_rows - 1;
         const ListedRows rows =
             listed_rows(job.rows + first * job.row_bytes, job.row_bytes, job.n_rows - first);
-        for (int64_t c = 0; c < job.n_columns; c += kGroup) {
-            unsigned char* codes = job.panel + c * kPanelRows + v * 4;
-            float* scales = job.scales + c / kGroup * kPanelRows + v;
-            read_block<kFormat>(rows, (job.first_column + c) / kGroup * kTraits.block_bytes, codes,
-                                kTraits.exact() ? scales : scale, negative_min);
-            if constexpr (!kTraits.exact())
-                store(scales, requantize<kFormat>(codes, scale, negative_min));
-        }
+        for (int64_t b = 0; b < job.n_columns / kColumns; ++b)
+            expand_block<kFormat>(rows, (job.first_column / kColumns + b) * kTraits.block_bytes,
+                                  job.panel + b * kColumns * kPanelRows + v * 4,
+                                  job.scales + b * kScales + v);
     }
 }
 

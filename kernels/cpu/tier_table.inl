@@ -11,7 +11,7 @@ constexpr TierOps tier_table(Formats<kIndex...>) {
         .dot_bf16 = dot_float<Bf16Row>,
         .dot_strips = {dot_strips<static_cast<QuantFormat>(kIndex)>...},
         .expand_panel = {expand_panel<static_cast<QuantFormat>(kIndex)>...},
-        .multiply_tile = multiply_tile,
+        .multiply_tile = {multiply_tile<static_cast<QuantFormat>(kIndex)>...},
         .quantize = quantize_row,
         .store_tile = store_tile,
         .conv_silu = conv_silu,

@@ -1,5 +1,7 @@
 // The register tile: 4 vectors of 16 rows x 6 tokens, 24 int32 sums in zmm0-zmm23. Per 4 columns: 4
-// loads of weights, 6 broadcasts from memory (load ports, not the shuffle port), 24 vpdpbusd.
+// loads of weights, 6 broadcasts from memory (load ports, not the shuffle port), 24 vpdpbusd. A
+// sub-block ends with two or three operations per sum on the same ports, which is what a scale for
+// so few columns costs; the sums of a group are in memory, which costs nothing.
 // Assembly because GCC 12 spills the same loop written with intrinsics.
 
 // clang-format off
@@ -14,50 +16,115 @@
     NEMO_X(x2, 30) NEMO_DOT(30, 8, 9, 10, 11)   NEMO_X(x3, 31) NEMO_DOT(31, 12, 13, 14, 15) \
     NEMO_X(x4, 28) NEMO_DOT(28, 16, 17, 18, 19) NEMO_X(x5, 29) NEMO_DOT(29, 20, 21, 22, 23)
 // Start values: broadcast once, copied three times.
-#define NEMO_START(offset, s0, s1, s2, s3)                                                    \
-    "vpbroadcastd " #offset "(%[g]), %%zmm" #s0 "\n vmovdqa64 %%zmm" #s0 ", %%zmm" #s1 "\n"  \
+#define NEMO_START(offset, s0, s1, s2, s3)                                                       \
+    "vpbroadcastd " #offset "(%[info]), %%zmm" #s0 "\n vmovdqa64 %%zmm" #s0 ", %%zmm" #s1 "\n"  \
     "vmovdqa64 %%zmm" #s0 ", %%zmm" #s2 "\n vmovdqa64 %%zmm" #s0 ", %%zmm" #s3 "\n"
-// c += float(sum) * (scale of the weights * scale of the activations)
-#define NEMO_ADD(w, offset, s, t)                                                     \
-    "vcvtdq2ps %%zmm" #s ", %%zmm" #s "\n vmulps %%zmm" #w ", %%zmm28, %%zmm" #t "\n" \
-    "vfmadd213ps " #offset "(%[c]), %%zmm" #t ", %%zmm" #s "\n"                       \
-    "vmovaps %%zmm" #s ", " #offset "(%[c])\n"
-#define NEMO_OUT(scale, s0, o0, s1, o1, s2, o2, s3, o3)                           \
-    "vbroadcastss " #scale "(%[g]), %%zmm28\n"                                    \
-    NEMO_ADD(24, o0, s0, 29) NEMO_ADD(25, o1, s1, 30) NEMO_ADD(26, o2, s2, 31) NEMO_ADD(27, o3, s3, 29)
+// The integer sums of a sub-block. The next tiles' activations and sums are fetched ahead.
+#define NEMO_SUB_BLOCK                                                                           \
+    NEMO_START(0, 0, 1, 2, 3)      NEMO_START(4, 4, 5, 6, 7)       NEMO_START(8, 8, 9, 10, 11)    \
+    NEMO_START(12, 12, 13, 14, 15) NEMO_START(16, 16, 17, 18, 19) NEMO_START(20, 20, 21, 22, 23) \
+    "mov %[sub_columns], %[columns]\n"                                                           \
+    ".p2align 5\n"                                                                               \
+    "1:\n"                                                                                       \
+    NEMO_STEP(0, 64, 128, 192, 0, 4, 8, 12, 16, 20)                                              \
+    NEMO_STEP(256, 320, 384, 448, 24, 28, 32, 36, 40, 44)                                        \
+    "prefetcht0 3072(%[x])\n prefetcht0 (%[ahead])\n"                                            \
+    "add $512, %[w]\n add $48, %[x]\n add $48, %[ahead]\n sub $8, %[columns]\n jnz 1b\n"         \
+    "vmovaps (%[scales]), %%zmm24\n vmovaps 64(%[scales]), %%zmm25\n"                            \
+    "vmovaps 128(%[scales]), %%zmm26\n vmovaps 192(%[scales]), %%zmm27\n"
+// f(register of the weights' scales, offset in a row of 64 floats, offset in the tile, sum)
+#define NEMO_TOKEN(f, o0, o1, o2, o3, s0, s1, s2, s3) \
+    f(24, 0, o0, s0) f(25, 64, o1, s1) f(26, 128, o2, s2) f(27, 192, o3, s3)
+// begin(offset of the token in a row of the info)
+#define NEMO_TOKENS(begin, f)                                                        \
+    begin(0)  NEMO_TOKEN(f, 0, 64, 128, 192, 0, 1, 2, 3)                             \
+    begin(4)  NEMO_TOKEN(f, 256, 320, 384, 448, 4, 5, 6, 7)                          \
+    begin(8)  NEMO_TOKEN(f, 512, 576, 640, 704, 8, 9, 10, 11)                        \
+    begin(12) NEMO_TOKEN(f, 768, 832, 896, 960, 12, 13, 14, 15)                      \
+    begin(16) NEMO_TOKEN(f, 1024, 1088, 1152, 1216, 16, 17, 18, 19)                  \
+    begin(20) NEMO_TOKEN(f, 1280, 1344, 1408, 1472, 20, 21, 22, 23)
 
+// One scale per group: c += ((biased sum) * scale - bias * scale (+ min * sum)) * scale of x
+#define NEMO_BEGIN_SINGLE(t) "vbroadcastss 24+" #t "(%[info]), %%zmm28\n"
+#define NEMO_SINGLE(w, row, at, s)                              \
+    "vfmadd213ps 256+" #row "(%[scales]), %%zmm" #w ", %%zmm" #s "\n" \
+    "vfmadd213ps " #at "(%[c]), %%zmm28, %%zmm" #s "\n"         \
+    "vmovaps %%zmm" #s ", " #at "(%[c])\n"
+#define NEMO_BEGIN_SINGLE_MIN(t) \
+    "vbroadcastss 24+" #t "(%[info]), %%zmm29\n vbroadcastss 48+" #t "(%[info]), %%zmm28\n"
+#define NEMO_SINGLE_MIN(w, row, at, s)                          \
+    "vfmadd213ps 256+" #row "(%[scales]), %%zmm" #w ", %%zmm" #s "\n" \
+    "vfmadd231ps 512+" #row "(%[scales]), %%zmm29, %%zmm" #s "\n"     \
+    "vfmadd213ps " #at "(%[c]), %%zmm28, %%zmm" #s "\n"         \
+    "vmovaps %%zmm" #s ", " #at "(%[c])\n"
+// Several: group = sum * scale, or += ... (+ min * sum)
+#define NEMO_BEGIN(t)
+#define NEMO_FIRST(w, row, at, s)                                                     \
+    "vcvtdq2ps %%zmm" #s ", %%zmm" #s "\n vmulps %%zmm" #w ", %%zmm" #s ", %%zmm" #s "\n" \
+    "vmovaps %%zmm" #s ", " #at "(%[group])\n"
+#define NEMO_NEXT(w, row, at, s)                                                      \
+    "vcvtdq2ps %%zmm" #s ", %%zmm" #s "\n"                                            \
+    "vfmadd213ps " #at "(%[group]), %%zmm" #w ", %%zmm" #s "\n"                       \
+    "vmovaps %%zmm" #s ", " #at "(%[group])\n"
+#define NEMO_BEGIN_MIN(t) "vbroadcastss 24+" #t "(%[info]), %%zmm29\n"
+#define NEMO_FIRST_MIN(w, row, at, s)                                                 \
+    "vcvtdq2ps %%zmm" #s ", %%zmm" #s "\n vmulps %%zmm" #w ", %%zmm" #s ", %%zmm" #s "\n" \
+    "vfmadd231ps 256+" #row "(%[scales]), %%zmm29, %%zmm" #s "\n"                     \
+    "vmovaps %%zmm" #s ", " #at "(%[group])\n"
+#define NEMO_NEXT_MIN(w, row, at, s)                                                  \
+    "vcvtdq2ps %%zmm" #s ", %%zmm" #s "\n"                                            \
+    "vfmadd213ps " #at "(%[group]), %%zmm" #w ", %%zmm" #s "\n"                       \
+    "vfmadd231ps 256+" #row "(%[scales]), %%zmm29, %%zmm" #s "\n"                     \
+    "vmovaps %%zmm" #s ", " #at "(%[group])\n"
+// c += group * scale of x
+#define NEMO_BEGIN_GROUP(t) "vbroadcastss " #t "(%[info]), %%zmm28\n"
+#define NEMO_GROUP(w, row, at, s)                                                     \
+    "vmovaps " #at "(%[group]), %%zmm" #s "\n"                                        \
+    "vfmadd213ps " #at "(%[c]), %%zmm28, %%zmm" #s "\n"                               \
+    "vmovaps %%zmm" #s ", " #at "(%[c])\n"
+
+#define NEMO_OPERANDS                                                                             \
+    [w] "+r"(w), [x] "+r"(x), [info] "+r"(info), [scales] "+r"(scales), [ahead] "+r"(ahead),      \
+        [n_groups] "+r"(n_groups), [columns] "=&r"(columns), [subs] "=&r"(subs)                   \
+        : [c] "r"(job.c), [group] "r"(group), [sub_columns] "i"(kTraits.sub_columns),             \
+          [n_subs] "i"(kTraits.subs_per_group())                                                  \
+        : "zmm0", "zmm1", "zmm2", "zmm3", "zmm4", "zmm5", "zmm6", "zmm7", "zmm8", "zmm9",         \
+          "zmm10", "zmm11", "zmm12", "zmm13", "zmm14", "zmm15", "zmm16", "zmm17", "zmm18",        \
+          "zmm19", "zmm20", "zmm21", "zmm22", "zmm23", "zmm24", "zmm25", "zmm26", "zmm27",        \
+          "zmm28", "zmm29", "zmm30", "zmm31", "memory", "cc"
+#define NEMO_TILE_SINGLE(begin, f, info_bytes, scale_bytes)                                       \
+    asm volatile(                                                                                 \
+        "2:\n" NEMO_SUB_BLOCK NEMO_TOKENS(begin, f)                                               \
+        "add $" #scale_bytes ", %[scales]\n add $" #info_bytes ", %[info]\n"                      \
+        "dec %[n_groups]\n jnz 2b\n" : NEMO_OPERANDS)
+#define NEMO_TILE_GROUPS(begin, first, next, info_bytes, scale_bytes)                             \
+    asm volatile(                                                                                 \
+        "2:\n mov %[n_subs], %[subs]\n"                                                           \
+        "3:\n" NEMO_SUB_BLOCK                                                                     \
+        "cmp %[n_subs], %[subs]\n je 4f\n"                                                        \
+        NEMO_TOKENS(begin, next) "jmp 5f\n"                                                       \
+        "4:\n" NEMO_TOKENS(begin, first)                                                          \
+        "5:\n add $" #scale_bytes ", %[scales]\n add $" #info_bytes ", %[info]\n"                 \
+        "dec %[subs]\n jnz 3b\n"                                                                  \
+        NEMO_TOKENS(NEMO_BEGIN_GROUP, NEMO_GROUP)                                                 \
+        "add $24, %[info]\n dec %[n_groups]\n jnz 2b\n" : NEMO_OPERANDS)
+
+template <QuantFormat kFormat>
 void multiply_tile(const TileJob& job) {
+    constexpr QuantTraits kTraits = quant_traits(kFormat);
+    alignas(64) float group[kTileWidth * kPanelRows];
     const unsigned char* w = job.panel;
     const int8_t* x = job.x;
-    const TileGroup* g = job.groups;
-    const float* scales = job.scales;
-    int64_t n_groups = job.n_groups, columns;
-    asm volatile(
-        "2:\n"
-        NEMO_START(24, 0, 1, 2, 3)     NEMO_START(28, 4, 5, 6, 7)     NEMO_START(32, 8, 9, 10, 11)
-        NEMO_START(36, 12, 13, 14, 15) NEMO_START(40, 16, 17, 18, 19) NEMO_START(44, 20, 21, 22, 23)
-        "mov %[group_columns], %[columns]\n"
-        ".p2align 5\n"
-        "1:\n"
-        NEMO_STEP(0, 64, 128, 192, 0, 4, 8, 12, 16, 20)
-        NEMO_STEP(256, 320, 384, 448, 24, 28, 32, 36, 40, 44)
-        "add $512, %[w]\n add $48, %[x]\n sub $8, %[columns]\n jnz 1b\n"
-        "vmovaps (%[scales]), %%zmm24\n vmovaps 64(%[scales]), %%zmm25\n"
-        "vmovaps 128(%[scales]), %%zmm26\n vmovaps 192(%[scales]), %%zmm27\n"
-        NEMO_OUT(0, 0, 0, 1, 64, 2, 128, 3, 192)
-        NEMO_OUT(4, 4, 256, 5, 320, 6, 384, 7, 448)
-        NEMO_OUT(8, 8, 512, 9, 576, 10, 640, 11, 704)
-        NEMO_OUT(12, 12, 768, 13, 832, 14, 896, 15, 960)
-        NEMO_OUT(16, 16, 1024, 17, 1088, 18, 1152, 19, 1216)
-        NEMO_OUT(20, 20, 1280, 21, 1344, 22, 1408, 23, 1472)
-        "add $256, %[scales]\n add $64, %[g]\n dec %[n_groups]\n jnz 2b\n"
-        : [w] "+r"(w), [x] "+r"(x), [g] "+r"(g), [scales] "+r"(scales),
-          [n_groups] "+r"(n_groups), [columns] "=&r"(columns)
-        : [c] "r"(job.c), [group_columns] "r"(job.group_columns)
-        : "zmm0", "zmm1", "zmm2", "zmm3", "zmm4", "zmm5", "zmm6", "zmm7", "zmm8", "zmm9", "zmm10",
-          "zmm11", "zmm12", "zmm13", "zmm14", "zmm15", "zmm16", "zmm17", "zmm18", "zmm19", "zmm20",
-          "zmm21", "zmm22", "zmm23", "zmm24", "zmm25", "zmm26", "zmm27", "zmm28", "zmm29", "zmm30",
-          "zmm31", "memory", "cc");
+    const float *info = job.info, *scales = job.scales, *ahead = job.c + kTileWidth * kPanelRows;
+    int64_t n_groups = job.n_groups, columns, subs;
+    if constexpr (kTraits.single() && kTraits.has_min)
+        NEMO_TILE_SINGLE(NEMO_BEGIN_SINGLE_MIN, NEMO_SINGLE_MIN, 72, 768);
+    else if constexpr (kTraits.single())
+        NEMO_TILE_SINGLE(NEMO_BEGIN_SINGLE, NEMO_SINGLE, 48, 512);
+    else if constexpr (kTraits.has_min)
+        NEMO_TILE_GROUPS(NEMO_BEGIN_MIN, NEMO_FIRST_MIN, NEMO_NEXT_MIN, 48, 512);
+    else
+        NEMO_TILE_GROUPS(NEMO_BEGIN, NEMO_FIRST, NEMO_NEXT, 24, 256);
 }
 // clang-format on
 
@@ -65,5 +132,21 @@ void multiply_tile(const TileJob& job) {
 #undef NEMO_X
 #undef NEMO_STEP
 #undef NEMO_START
-#undef NEMO_ADD
-#undef NEMO_OUT
+#undef NEMO_SUB_BLOCK
+#undef NEMO_TOKEN
+#undef NEMO_TOKENS
+#undef NEMO_BEGIN_SINGLE
+#undef NEMO_SINGLE
+#undef NEMO_BEGIN_SINGLE_MIN
+#undef NEMO_SINGLE_MIN
+#undef NEMO_BEGIN
+#undef NEMO_FIRST
+#undef NEMO_NEXT
+#undef NEMO_BEGIN_MIN
+#undef NEMO_FIRST_MIN
+#undef NEMO_NEXT_MIN
+#undef NEMO_BEGIN_GROUP
+#undef NEMO_GROUP
+#undef NEMO_OPERANDS
+#undef NEMO_TILE_SINGLE
+#undef NEMO_TILE_GROUPS
