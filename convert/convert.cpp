@@ -1,5 +1,6 @@
 #include "convert/convert.h"
 
+#include "convert/read_ahead.h"
 #include "core/background_tasks.h"
 #include "core/crc32c.h"
 #include "core/error.h"
@@ -20,8 +21,9 @@ namespace nemo {
 
 namespace {
 
-constexpr int64_t kSlabBytes = int64_t{8} << 20;  // encoded
-constexpr size_t kSlabs = 3;                      // one is being encoded, the others written
+constexpr int64_t kEncodedBytes = int64_t{8} << 20;  // of a slab
+constexpr int64_t kInputBytes = int64_t{16} << 20;   // of a slab
+constexpr size_t kSlabs = 3;                         // one is being encoded, the others written
 constexpr int64_t kGrainElements = int64_t{1} << 16;
 
 // The largest magnitude that a type holds, of either sign. The block formats' limit is that of
@@ -68,25 +70,26 @@ public:
     explicit SlabEncoder(int n_threads)
         : pool_(n_threads), values_(static_cast<size_t>(pool_.n_threads())) {}
 
-    // The encoded rows [first, first + n) of a tensor; valid for the next kSlabs - 1 calls.
-    std::span<const std::byte> encode(const PlannedTensor& tensor, int64_t row_bytes, int64_t first,
-                                      int64_t n) {
+    // The encoded rows of a slab of this tensor; valid for the next kSlabs - 1 calls.
+    std::span<const std::byte> encode(const PlannedTensor& tensor, const Slab& slab,
+                                      const LoadedBytes& loaded) {
+        const auto row_bytes = static_cast<int64_t>(tensor.info().n_row_bytes());
         std::vector<std::byte>& encoded = slabs_[n_encoded_++ % kSlabs];
-        encoded.resize(static_cast<size_t>(n * row_bytes));
-        const int64_t row_length = tensor.spec.dims[0];
+        encoded.resize(static_cast<size_t>(slab.n_rows * row_bytes));
+        const int64_t first = slab.first_row, row_length = slab.row_length;
         const int64_t grain = std::max<int64_t>(1, kGrainElements / row_length);
         if (tensor.source->encoded_type() == tensor.dtype) {
-            pool_.parallel_for(n, grain, [&](int64_t begin, int64_t end, int) {
+            pool_.parallel_for(slab.n_rows, grain, [&](int64_t begin, int64_t end, int) {
                 tensor.source->read_encoded(first + begin, end - begin,
-                                            encoded.data() + begin * row_bytes);
+                                            encoded.data() + begin * row_bytes, loaded);
             });
             return encoded;
         }
-        pool_.parallel_for(n, grain, [&](int64_t begin, int64_t end, int thread) {
+        pool_.parallel_for(slab.n_rows, grain, [&](int64_t begin, int64_t end, int thread) {
             std::vector<float>& values = values_[static_cast<size_t>(thread)];
             const int64_t n_values = (end - begin) * row_length;
             values.resize(static_cast<size_t>(n_values));
-            tensor.source->read((first + begin) * row_length, n_values, values.data());
+            tensor.source->read((first + begin) * row_length, n_values, values.data(), loaded);
             check_range(tensor, values);
             std::byte* target = encoded.data() + begin * row_bytes;
             if (tensor.importance == nullptr) {
@@ -152,7 +155,25 @@ uint64_t input_identity(const ConversionPlan& plan) {
     return low | uint64_t{crc32c(std::as_bytes(std::span(text)))} << 32;
 }
 
-// Encodes on all threads while another one writes what has been encoded.
+// What is left to write of these tensors after the first `n_kept` and `n_kept_rows` of the next.
+std::vector<Slab> slabs_of(std::span<const PlannedTensor> tensors, size_t n_kept,
+                           int64_t n_kept_rows) {
+    std::vector<Slab> slabs;
+    for (size_t i = n_kept; i < tensors.size(); ++i) {
+        const GgufTensorInfo info = tensors[i].info();
+        const WeightSource& source = *tensors[i].source;
+        const auto row_bytes = static_cast<int64_t>(info.n_row_bytes());
+        const int64_t n_rows = static_cast<int64_t>(info.n_bytes()) / row_bytes;
+        const int64_t input_row_bytes = static_cast<int64_t>(source.n_bytes()) / n_rows + 1;
+        const int64_t n_slab_rows = std::max<int64_t>(
+            1, std::min(kEncodedBytes / row_bytes, kInputBytes / input_row_bytes));
+        for (int64_t row = i == n_kept ? n_kept_rows : 0; row < n_rows; row += n_slab_rows)
+            slabs.push_back({i, &source, row, std::min(n_slab_rows, n_rows - row), info.dims[0]});
+    }
+    return slabs;
+}
+
+// Encodes on all threads while others read what is encoded next and write what has been.
 class ModelWriter {
 public:
     ModelWriter(const ConversionPlan& plan, int n_threads, const ProgressCallback& on_progress)
@@ -184,30 +205,23 @@ private:
         const int64_t n_kept_rows = writer.next_row();
         for (const PlannedTensor& tensor : tensors.first(n_kept))
             count_kept(tensor.info().n_bytes());
-        for (size_t i = n_kept; i < tensors.size(); ++i)
-            write_tensor(tensors[i], i == n_kept ? n_kept_rows : 0, writer);
+        if (n_kept_rows > 0)
+            count_kept(static_cast<uint64_t>(n_kept_rows) * tensors[n_kept].info().n_row_bytes());
+        const std::vector<Slab> slabs = slabs_of(tensors, n_kept, n_kept_rows);
+        ReadAhead read_ahead(slabs);
+        for (const Slab& slab : slabs) {
+            on_progress_(progress_);
+            const std::span<const std::byte> bytes =
+                encoder_.encode(tensors[slab.tensor], slab, read_ahead.next());
+            tasks_.run([&writer, bytes] { writer.write(bytes); });
+            progress_.n_done_bytes += bytes.size();
+        }
         tasks_.run([&writer] { writer.complete(); });
     }
 
     void count_kept(uint64_t n_bytes) {
         progress_.n_done_bytes += n_bytes;
         progress_.n_kept_bytes += n_bytes;
-    }
-
-    void write_tensor(const PlannedTensor& tensor, int64_t n_kept_rows, GgufWriter& writer) {
-        const GgufTensorInfo info = tensor.info();
-        const auto row_bytes = static_cast<int64_t>(info.n_row_bytes());
-        const int64_t n_rows = static_cast<int64_t>(info.n_bytes()) / row_bytes;
-        const int64_t n_slab_rows = std::max<int64_t>(1, kSlabBytes / row_bytes);
-        count_kept(static_cast<uint64_t>(n_kept_rows * row_bytes));
-        for (int64_t row = n_kept_rows; row < n_rows; row += n_slab_rows) {
-            on_progress_(progress_);
-            const int64_t n = std::min(n_slab_rows, n_rows - row);
-            const std::span<const std::byte> bytes = encoder_.encode(tensor, row_bytes, row, n);
-            tasks_.run([&writer, bytes] { writer.write(bytes); });
-            tensor.source->release(row * info.dims[0], n * info.dims[0]);
-            progress_.n_done_bytes += bytes.size();
-        }
     }
 
     const ConversionPlan& plan_;

@@ -1,7 +1,6 @@
 #include "convert/gguf_source.h"
 
 #include "core/error.h"
-#include "core/mapped_file.h"
 #include "quant/codec.h"
 
 #include <algorithm>
@@ -43,23 +42,35 @@ std::string fused_name(const TensorSpec& spec) {
 GgufSource::GgufSource(std::shared_ptr<const ModelFile> file, const TensorView& tensor)
     : file_(std::move(file)), tensor_(tensor), factors_(read_factors(tensor_, *file_)) {}
 
-// Whole blocks are decoded in place; a range that cuts one takes a detour.
-void GgufSource::decode(int64_t first, int64_t n, float* target) const {
+std::span<const std::byte> GgufSource::blocks(int64_t first, int64_t n) const {
     const DTypeInfo& info = dtype_info(tensor_.dtype);
-    const int64_t begin = first / info.block_size * info.block_size;
-    const int64_t end = (first + n + info.block_size - 1) / info.block_size * info.block_size;
-    const std::byte* bytes = tensor_.data + begin / info.block_size * info.block_bytes;
-    if (begin == first && end == first + n) {
+    const int64_t begin = first / info.block_size;
+    const int64_t end = (first + n + info.block_size - 1) / info.block_size;
+    return {tensor_.data + begin * info.block_bytes,
+            static_cast<size_t>((end - begin) * info.block_bytes)};
+}
+
+std::vector<MappedRange> GgufSource::ranges(int64_t first, int64_t n) const {
+    return {file_->range_of(blocks(first, n))};
+}
+
+// Whole blocks are decoded in place; a range that cuts one takes a detour.
+void GgufSource::decode(int64_t first, int64_t n, float* target, const LoadedBytes& loaded) const {
+    const int64_t block_size = dtype_info(tensor_.dtype).block_size;
+    const int64_t n_before = first % block_size;
+    const int64_t n_whole = (n_before + n + block_size - 1) / block_size * block_size;
+    const std::byte* bytes = loaded.find(blocks(first, n));
+    if (n_whole == n) {
         decode_row(tensor_.dtype, bytes, target, n);
         return;
     }
-    std::vector<float> values(static_cast<size_t>(end - begin));
-    decode_row(tensor_.dtype, bytes, values.data(), end - begin);
-    std::copy_n(values.begin() + (first - begin), n, target);
+    std::vector<float> values(static_cast<size_t>(n_whole));
+    decode_row(tensor_.dtype, bytes, values.data(), n_whole);
+    std::copy_n(values.begin() + n_before, n, target);
 }
 
-void GgufSource::read(int64_t first, int64_t n, float* target) const {
-    decode(first, n, target);
+void GgufSource::read(int64_t first, int64_t n, float* target, const LoadedBytes& loaded) const {
+    decode(first, n, target, loaded);
     apply_factors(factors_, tensor_, first, {target, static_cast<size_t>(n)});
     for (int64_t i = 0; i < n; ++i)
         if (!std::isfinite(target[i]))
@@ -67,14 +78,11 @@ void GgufSource::read(int64_t first, int64_t n, float* target) const {
                  tensor_.name, first + i, target[i]);
 }
 
-void GgufSource::read_encoded(int64_t first_row, int64_t n_rows, std::byte* target) const {
-    std::memcpy(target, tensor_.row(first_row), static_cast<size_t>(n_rows * tensor_.row_bytes()));
-}
-
-void GgufSource::release(int64_t first, int64_t n) const {
-    const DTypeInfo& info = dtype_info(tensor_.dtype);
-    release_mapped({tensor_.data + first / info.block_size * info.block_bytes,
-                    static_cast<size_t>(n / info.block_size * info.block_bytes)});
+void GgufSource::read_encoded(int64_t first_row, int64_t n_rows, std::byte* target,
+                              const LoadedBytes& loaded) const {
+    const int64_t row_length = tensor_.dims[0];
+    const std::span<const std::byte> rows = blocks(first_row * row_length, n_rows * row_length);
+    std::memcpy(target, loaded.find(rows), rows.size());
 }
 
 }  // namespace nemo

@@ -35,15 +35,19 @@ public:
     const std::string& name() const override { return tensor_.name; }
     std::string_view type_name() const override { return dtype_info(tensor_.dtype).name; }
     uint64_t n_bytes() const override { return static_cast<uint64_t>(tensor_.n_bytes()); }
+    std::vector<MappedRange> ranges(int64_t first, int64_t n) const override;
     // With the factors of NVFP4 applied.
-    void read(int64_t first, int64_t n, float* target) const override;
+    using WeightSource::read;
+    void read(int64_t first, int64_t n, float* target, const LoadedBytes& loaded) const override;
     std::optional<DType> encoded_type() const override { return tensor_.dtype; }
-    void read_encoded(int64_t first_row, int64_t n_rows, std::byte* target) const override;
+    void read_encoded(int64_t first_row, int64_t n_rows, std::byte* target,
+                      const LoadedBytes& loaded) const override;
     std::vector<float> factors() const override { return factors_; }
-    void release(int64_t first, int64_t n) const override;
 
 private:
-    void decode(int64_t first, int64_t n, float* target) const;
+    // The blocks that hold elements [first, first + n).
+    std::span<const std::byte> blocks(int64_t first, int64_t n) const;
+    void decode(int64_t first, int64_t n, float* target, const LoadedBytes& loaded) const;
 
     std::shared_ptr<const ModelFile> file_;
     TensorView tensor_;

@@ -12,7 +12,7 @@ namespace {
 // What the largest weight of a matrix becomes. Not the 448 * 6 that blocks could hold, so that also
 // its block may have a scale that makes it a 4 instead of a 6, where that fits the others better.
 constexpr float kLargestNormalized = 256.0f * 6.0f;
-constexpr int64_t kChunkElements = int64_t{1} << 18;  // of the pass over a matrix
+constexpr int64_t kChunkElements = int64_t{1} << 20;  // of the pass over a matrix
 constexpr int64_t kBufferElements = int64_t{1} << 14;
 
 // The weights of another source, every matrix divided by its factor. Factors are computed when they
@@ -29,8 +29,11 @@ public:
     std::string_view type_name() const override { return weights_->type_name(); }
     uint64_t n_bytes() const override { return weights_->n_bytes(); }
 
-    void read(int64_t first, int64_t n, float* target) const override {
-        weights_->read(first, n, target);
+    std::vector<MappedRange> ranges(int64_t first, int64_t n) const override {
+        return weights_->ranges(first, n);
+    }
+    void read(int64_t first, int64_t n, float* target, const LoadedBytes& loaded) const override {
+        weights_->read(first, n, target, loaded);
         while (n > 0) {
             const int64_t matrix = first / n_per_matrix_;
             const int64_t n_here = std::min(n, (matrix + 1) * n_per_matrix_ - first);
@@ -84,11 +87,13 @@ private:
     }
 
     float largest_magnitude(int64_t first, int64_t n) const {
+        LoadedBytes loaded;
+        loaded.load(weights_->ranges(first, n));
         std::vector<float> values(static_cast<size_t>(std::min(n, kBufferElements)));
         float largest = 0.0f;
         for (int64_t i = 0; i < n; i += kBufferElements) {
             const int64_t n_here = std::min(kBufferElements, n - i);
-            weights_->read(first + i, n_here, values.data());
+            weights_->read(first + i, n_here, values.data(), loaded);
             for (int64_t j = 0; j < n_here; ++j)
                 largest = std::max(largest, std::fabs(values[static_cast<size_t>(j)]));
         }
@@ -113,7 +118,7 @@ public:
     const std::string& name() const override { return weights_->name(); }
     std::string_view type_name() const override { return "F32"; }
     uint64_t n_bytes() const override { return 0; }  // counted with the weights, or computed
-    void read(int64_t first, int64_t n, float* target) const override {
+    void read(int64_t first, int64_t n, float* target, const LoadedBytes&) const override {
         const std::vector<float> factors = weights_->factors();
         std::copy_n(factors.begin() + first, n, target);
     }

@@ -219,10 +219,10 @@ std::string shape_text(std::span<const int64_t> shape) {
 
 SafetensorsFile SafetensorsFile::open(const std::filesystem::path& path) {
     SafetensorsFile result;
-    result.file_ = MappedFile::open(path);
-    const std::string& source = result.file_.path();
-    const std::string_view text = header_text(result.file_);
-    const std::span<const std::byte> data = result.file_.bytes().subspan(8 + text.size());
+    result.file_ = std::make_unique<const MappedFile>(MappedFile::open(path));
+    const std::string& source = result.path();
+    const std::string_view text = header_text(*result.file_);
+    const std::span<const std::byte> data = result.file_->bytes().subspan(8 + text.size());
 
     const Json header =
         parse_json(text, source, {.max_bytes = kMaxHeaderBytes, .max_depth = kMaxHeaderDepth});
@@ -238,6 +238,7 @@ SafetensorsFile SafetensorsFile::open(const std::filesystem::path& path) {
                              [](const Entry& entry) { return std::pair(entry.begin, entry.end); });
     check_tiling(entries, data.size(), source);
     for (Entry& entry : entries) {
+        entry.view.file = result.file_.get();
         entry.view.bytes = data.subspan(entry.begin, entry.end - entry.begin);
         result.tensors_.push_back(std::move(entry.view));
     }

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -41,6 +42,7 @@ enum class SafetensorsType {
 std::string_view safetensors_type_name(SafetensorsType type);  // "BF16"
 
 struct SafetensorsView {
+    const MappedFile* file = nullptr;  // where the bytes are
     std::string name;
     SafetensorsType type = SafetensorsType::f32;
     std::vector<int64_t> shape;  // as in the file, slowest dimension first; empty for a scalar
@@ -57,12 +59,12 @@ public:
     // Throws Error{bad_file} naming the file, the tensor and the numbers that disagree.
     static SafetensorsFile open(const std::filesystem::path& path);
 
-    const std::string& path() const { return file_.path(); }
+    const std::string& path() const { return file_->path(); }
     // In the order of their data.
     const std::vector<SafetensorsView>& tensors() const { return tensors_; }
 
 private:
-    MappedFile file_;
+    std::unique_ptr<const MappedFile> file_;  // stays where it is when this object moves
     std::vector<SafetensorsView> tensors_;
 };
 

@@ -47,27 +47,24 @@ void decode_bytes(const std::byte* source, int64_t n, float* target,
 }
 
 // Values of any float type but pairs.
-void decode(const SafetensorsView& view, int64_t first, int64_t n, float* target) {
+void decode(SafetensorsType type, const std::byte* source, int64_t n, float* target) {
     static const std::array<float, 256> e4m3 = byte_table(e4m3_to_f32);
     static const std::array<float, 256> e5m2 = byte_table(e5m2_to_f32);
-    const auto at = [&](int64_t n_element_bytes) {
-        return view.bytes.data() + first * n_element_bytes;
-    };
-    switch (view.type) {
+    switch (type) {
         case SafetensorsType::f32:
-            std::memcpy(target, at(4), static_cast<size_t>(n) * sizeof(float));
+            std::memcpy(target, source, static_cast<size_t>(n) * sizeof(float));
             return;
         case SafetensorsType::f16:
-            decode_row(DType::f16, at(2), target, n);
+            decode_row(DType::f16, source, target, n);
             return;
         case SafetensorsType::bf16:
-            decode_row(DType::bf16, at(2), target, n);
+            decode_row(DType::bf16, source, target, n);
             return;
         case SafetensorsType::f8_e4m3:
-            decode_bytes(at(1), n, target, e4m3);
+            decode_bytes(source, n, target, e4m3);
             return;
         case SafetensorsType::f8_e5m2:
-            decode_bytes(at(1), n, target, e5m2);
+            decode_bytes(source, n, target, e5m2);
             return;
         default:
             NEMO_ASSERT(!"a float type");
@@ -121,26 +118,42 @@ float StoredTensor::scale_at(int64_t index) const {
     if (has_exponent_scales)
         return e8m0_to_f32(std::to_integer<uint8_t>(scales.bytes[static_cast<size_t>(index)]));
     float value = 0.0f;
-    decode(scales, index, 1, &value);
+    const size_t n_bytes = scales.bytes.size() / static_cast<size_t>(scales.n_elements());
+    decode(scales.type, scales.bytes.data() + static_cast<size_t>(index) * n_bytes, 1, &value);
     return value;
 }
 
-void StoredTensor::decode_codes(int64_t first, int64_t n, float* target) const {
-    if (form == StoredForm::fp8) return decode(weight, first, n, target);
-    for (int64_t i = 0; i < n; ++i) {
-        const auto pair =
-            std::to_integer<uint32_t>(weight.bytes[static_cast<size_t>((first + i) / 2)]);
-        target[i] = kE2m1[(first + i) % 2 == 0 ? pair & 15u : pair >> 4];
+int64_t StoredTensor::n_element_bits() const {
+    return std::ssize(weight.bytes) * 8 / n_elements;
+}
+
+std::span<const std::byte> StoredTensor::weight_bytes(int64_t first, int64_t n) const {
+    const int64_t n_bits = n_element_bits();
+    const int64_t begin = first * n_bits / 8;
+    const int64_t end = ((first + n) * n_bits + 7) / 8;
+    return weight.bytes.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
+}
+
+// `codes` begin with the byte that holds element `first`.
+void StoredTensor::decode_codes(const std::byte* codes, int64_t first, int64_t n,
+                                float* target) const {
+    if (form == StoredForm::fp8) return decode(weight.type, codes, n, target);
+    const int64_t n_before = first % 2;
+    for (int64_t i = n_before; i < n_before + n; ++i) {
+        const auto pair = std::to_integer<uint32_t>(codes[i / 2]);
+        target[i - n_before] = kE2m1[i % 2 == 0 ? pair & 15u : pair >> 4];
     }
 }
 
-void StoredTensor::read(int64_t first, int64_t n, float* target) const {
-    if (form == StoredForm::plain) return decode(weight, first, n, target);
+void StoredTensor::read(int64_t first, int64_t n, float* target, const LoadedBytes& loaded) const {
+    const std::byte* codes = loaded.find(weight_bytes(first, n));
+    if (form == StoredForm::plain) return decode(weight.type, codes, n, target);
+    const int64_t n_bits = n_element_bits(), n_bytes_before = first * n_bits / 8;
     while (n > 0) {
         const int64_t column = first % n_columns;
         const int64_t tile_end = (column / tile_columns + 1) * tile_columns;
         const int64_t n_here = std::min(n, std::min(tile_end, n_columns) - column);
-        decode_codes(first, n_here, target);
+        decode_codes(codes + (first * n_bits / 8 - n_bytes_before), first, n_here, target);
         const float scale = scale_at(scale_index(first));
         const int64_t matrix = first / (n_rows * n_columns);
         const float factor = factors.empty() ? 1.0f : factors[static_cast<size_t>(matrix)];
@@ -166,7 +179,8 @@ std::optional<DType> StoredTensor::block_type() const {
     return std::nullopt;
 }
 
-void StoredTensor::repack_row(int64_t row, std::byte* target, const std::string& source) const {
+void StoredTensor::repack_row(const std::byte* codes, int64_t row, std::byte* target,
+                              const std::string& source) const {
     const bool is_nvfp4 = form == StoredForm::nvfp4;
     const int64_t tile = is_nvfp4 ? kNvfp4Tile : kMxfp4Tile;
     const int64_t tiles_per_block = is_nvfp4 ? kNvfp4Tiles : 1;
@@ -183,18 +197,19 @@ void StoredTensor::repack_row(int64_t row, std::byte* target, const std::string&
         const bool is_negative = is_nvfp4 && (scale & std::byte{0x80}) != std::byte{0};
         const int64_t place = i % tiles_per_block;
         target[place] = is_negative ? scale & std::byte{0x7f} : scale;
-        split_halves(weight.bytes.data() + index * tile / 2, tile / 2,
-                     is_negative ? std::byte{0x88} : std::byte{0},
+        split_halves(codes + i * tile / 2, tile / 2, is_negative ? std::byte{0x88} : std::byte{0},
                      target + tiles_per_block + place * tile / 2);
         if (place == tiles_per_block - 1) target += tiles_per_block * (1 + tile / 2);
     }
 }
 
-void StoredTensor::repack(int64_t first, int64_t n, std::byte* target,
-                          const std::string& source) const {
+void StoredTensor::repack(int64_t first, int64_t n, std::byte* target, const std::string& source,
+                          const LoadedBytes& loaded) const {
     const DTypeInfo& info = dtype_info(block_type().value());
     const int64_t row_bytes = n_columns / info.block_size * info.block_bytes;
-    for (int64_t row = 0; row < n; ++row) repack_row(first + row, target + row * row_bytes, source);
+    const std::byte* codes = loaded.find(weight_bytes(first * n_columns, n * n_columns));
+    for (int64_t row = 0; row < n; ++row)
+        repack_row(codes + row * n_columns / 2, first + row, target + row * row_bytes, source);
 }
 
 }  // namespace nemo

@@ -12,6 +12,7 @@
 #pragma once
 
 #include "convert/safetensors.h"
+#include "core/loaded_bytes.h"
 #include "core/tensor.h"
 
 #include <cstddef>
@@ -47,8 +48,11 @@ struct StoredTensor {
     std::string_view type_name() const;
     uint64_t n_bytes() const { return weight.bytes.size() + scales.bytes.size(); }
 
+    // What `weight` has of elements [first, first + n).
+    std::span<const std::byte> weight_bytes(int64_t first, int64_t n) const;
+
     // `n` values from element `first` on.
-    void read(int64_t first, int64_t n, float* target) const;
+    void read(int64_t first, int64_t n, float* target, const LoadedBytes& loaded) const;
     // If the scale of this element is not finite: Error{bad_file} naming it. `source` is the
     // checkpoint.
     void check_scale(int64_t element, const std::string& source) const;
@@ -58,13 +62,16 @@ struct StoredTensor {
     // Rows [first, first + n) over all matrices as blocks of block_type(), without the factors.
     // Throws Error{bad_file} for a scale that is not finite, and a block whose largest code would
     // not be.
-    void repack(int64_t first, int64_t n, std::byte* target, const std::string& source) const;
+    void repack(int64_t first, int64_t n, std::byte* target, const std::string& source,
+                const LoadedBytes& loaded) const;
 
 private:
+    int64_t n_element_bits() const;  // of the weight
     int64_t scale_index(int64_t element) const;
     float scale_at(int64_t index) const;
-    void decode_codes(int64_t first, int64_t n, float* target) const;
-    void repack_row(int64_t row, std::byte* target, const std::string& source) const;
+    void decode_codes(const std::byte* codes, int64_t first, int64_t n, float* target) const;
+    void repack_row(const std::byte* codes, int64_t row, std::byte* target,
+                    const std::string& source) const;
 };
 
 }  // namespace nemo

@@ -279,7 +279,7 @@ std::vector<float> StoredTensors::take_factors(const Request& request, const Sto
 std::vector<float> StoredTensors::float_values(const SafetensorsView& view) const {
     const StoredTensor plain = {.weight = view, .n_elements = view.n_elements()};
     std::vector<float> values(static_cast<size_t>(plain.n_elements));
-    plain.read(0, plain.n_elements, values.data());
+    plain.read(0, plain.n_elements, values.data(), {});
     for (size_t i = 0; i < values.size(); ++i) {
         if (std::isfinite(values[i])) continue;
         const std::string place = values.size() == 1 ? "" : fmt::format(": element {}", i);

@@ -46,21 +46,37 @@ bool is_quantizer_part(const std::string& name) {
 
 }  // namespace
 
-void TensorSource::read(int64_t first, int64_t n, float* target) const {
+template <class Visit>
+void TensorSource::for_parts(int64_t first, int64_t n, Visit visit) const {
     const int64_t n_per_part = parts_.front().n_elements;
     while (n > 0) {
         const int64_t offset = first % n_per_part;
         const int64_t n_here = std::min(n, n_per_part - offset);
-        read_part(parts_[static_cast<size_t>(first / n_per_part)], offset, n_here, target);
+        visit(parts_[static_cast<size_t>(first / n_per_part)], offset, n_here);
         first += n_here;
-        target += n_here;
         n -= n_here;
     }
 }
 
-void TensorSource::read_part(const StoredTensor& part, int64_t first, int64_t n,
-                             float* target) const {
-    part.read(first, n, target);
+std::vector<MappedRange> TensorSource::ranges(int64_t first, int64_t n) const {
+    std::vector<MappedRange> ranges;
+    for_parts(first, n, [&](const StoredTensor& part, int64_t offset, int64_t n_here) {
+        if (part.weight.file != nullptr)
+            ranges.push_back({part.weight.file, part.weight_bytes(offset, n_here)});
+    });
+    return ranges;
+}
+
+void TensorSource::read(int64_t first, int64_t n, float* target, const LoadedBytes& loaded) const {
+    for_parts(first, n, [&](const StoredTensor& part, int64_t offset, int64_t n_here) {
+        read_part(part, offset, n_here, target, loaded);
+        target += n_here;
+    });
+}
+
+void TensorSource::read_part(const StoredTensor& part, int64_t first, int64_t n, float* target,
+                             const LoadedBytes& loaded) const {
+    part.read(first, n, target, loaded);
     if (transform_ == Transform::none && std::isfinite(largest_magnitude(target, n))) return;
     for (int64_t i = 0; i < n; ++i) {
         const float stored = target[i];
@@ -70,20 +86,6 @@ void TensorSource::read_part(const StoredTensor& part, int64_t first, int64_t n,
         part.check_scale(first + i, source_);
         fail(ErrorCode::bad_file, "{}: tensor {}: element {} is {}", source_, part.weight.name,
              first + i, std::isfinite(stored) ? target[i] : stored);
-    }
-}
-
-void TensorSource::release(int64_t first, int64_t n) const {
-    const int64_t n_per_part = parts_.front().n_elements;
-    while (n > 0) {
-        const int64_t offset = first % n_per_part;
-        const int64_t n_here = std::min(n, n_per_part - offset);
-        const auto& bytes = parts_[static_cast<size_t>(first / n_per_part)].weight.bytes;
-        const int64_t n_bits = std::ssize(bytes) * 8 / n_per_part;
-        release_mapped(bytes.subspan(static_cast<size_t>(offset * n_bits / 8),
-                                     static_cast<size_t>(n_here * n_bits / 8)));
-        first += n_here;
-        n -= n_here;
     }
 }
 
@@ -100,19 +102,16 @@ std::optional<DType> TensorSource::encoded_type() const {
     return is_same && transform_ == Transform::none ? type : std::nullopt;
 }
 
-void TensorSource::read_encoded(int64_t first_row, int64_t n_rows, std::byte* target) const {
+void TensorSource::read_encoded(int64_t first_row, int64_t n_rows, std::byte* target,
+                                const LoadedBytes& loaded) const {
     const DTypeInfo& info = dtype_info(encoded_type().value());
     const int64_t row_bytes = row_length_ / info.block_size * info.block_bytes;
-    const int64_t rows_per_part = parts_.front().n_elements / row_length_;
-    while (n_rows > 0) {
-        const int64_t offset = first_row % rows_per_part;
-        const int64_t n_here = std::min(n_rows, rows_per_part - offset);
-        parts_[static_cast<size_t>(first_row / rows_per_part)].repack(offset, n_here, target,
-                                                                      source_);
-        first_row += n_here;
-        target += n_here * row_bytes;
-        n_rows -= n_here;
-    }
+    for_parts(first_row * row_length_, n_rows * row_length_,
+              [&](const StoredTensor& part, int64_t offset, int64_t n_here) {
+                  const int64_t n_here_rows = n_here / row_length_;
+                  part.repack(offset / row_length_, n_here_rows, target, source_, loaded);
+                  target += n_here_rows * row_bytes;
+              });
 }
 
 std::vector<float> TensorSource::factors() const {

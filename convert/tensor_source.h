@@ -40,14 +40,21 @@ public:
     const std::string& name() const override { return parts_.front().weight.name; }
     std::string_view type_name() const override { return parts_.front().type_name(); }
     uint64_t n_bytes() const override;
-    void read(int64_t first, int64_t n, float* target) const override;
+    std::vector<MappedRange> ranges(int64_t first, int64_t n) const override;
+    using WeightSource::read;
+    void read(int64_t first, int64_t n, float* target, const LoadedBytes& loaded) const override;
     std::optional<DType> encoded_type() const override;
-    void read_encoded(int64_t first_row, int64_t n_rows, std::byte* target) const override;
+    void read_encoded(int64_t first_row, int64_t n_rows, std::byte* target,
+                      const LoadedBytes& loaded) const override;
     std::vector<float> factors() const override;
-    void release(int64_t first, int64_t n) const override;
 
 private:
-    void read_part(const StoredTensor& part, int64_t first, int64_t n, float* target) const;
+    void read_part(const StoredTensor& part, int64_t first, int64_t n, float* target,
+                   const LoadedBytes& loaded) const;
+    // visit(part, offset in it, n of it) for what elements [first, first + n) are made of, in
+    // order.
+    template <class Visit>
+    void for_parts(int64_t first, int64_t n, Visit visit) const;
 
     std::vector<StoredTensor> parts_;
     Transform transform_;

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "core/error.h"
+#include "core/loaded_bytes.h"
 #include "core/tensor.h"
 
 #include <cstddef>
@@ -30,25 +31,26 @@ public:
     // In the input, over all its tensors.
     virtual uint64_t n_bytes() const = 0;
 
-    // `n` values from element `first` on, which must exist. Throws Error{bad_file} naming the
-    // input's tensor and the element if a value is not finite.
-    virtual void read(int64_t first, int64_t n, float* target) const = 0;
+    // Where in the input's files elements [first, first + n) are, less what is small beside them:
+    // to be loaded before they are read.
+    virtual std::vector<MappedRange> ranges(int64_t /*first*/, int64_t /*n*/) const { return {}; }
+
+    // `n` values from element `first` on, which must exist; from memory what has been loaded.
+    // Throws Error{bad_file} naming the input's tensor and the element if a value is not finite.
+    virtual void read(int64_t first, int64_t n, float* target, const LoadedBytes& loaded) const = 0;
+    void read(int64_t first, int64_t n, float* target) const { read(first, n, target, {}); }
 
     // The format in which read_encoded() gives the rows without loss; nullopt: only read() works.
     virtual std::optional<DType> encoded_type() const { return std::nullopt; }
     // Rows [first_row, first_row + n_rows) in encoded_type(). Throws Error{bad_file} as read() does
     // where the input's form makes a check necessary.
-    virtual void read_encoded(int64_t /*first_row*/, int64_t /*n_rows*/,
-                              std::byte* /*target*/) const {
+    virtual void read_encoded(int64_t /*first_row*/, int64_t /*n_rows*/, std::byte* /*target*/,
+                              const LoadedBytes& /*loaded*/) const {
         NEMO_ASSERT(encoded_type().has_value());
     }
     // Of rows in NVFP4: what the values of each matrix (dims[2]) of read_encoded() have yet to be
     // multiplied with; empty: nothing.
     virtual std::vector<float> factors() const { return {}; }
-
-    // Elements [first, first + n) have been read for now: memory that holds what they came from can
-    // go.
-    virtual void release(int64_t /*first*/, int64_t /*n*/) const {}
 
 protected:
     WeightSource() = default;

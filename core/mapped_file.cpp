@@ -47,6 +47,8 @@ MappedFile MappedFile::open(const std::filesystem::path& path) {
         ::close(descriptor);
         fail(ErrorCode::bad_file, "{}: not a regular file", file.path_);
     }
+    file.device_ = status.st_dev;
+    file.number_ = status.st_ino;
     const auto n_bytes = static_cast<size_t>(status.st_size);
     if (n_bytes > 0) {
         void* data = ::mmap(nullptr, n_bytes, PROT_READ, MAP_SHARED, descriptor, 0);
@@ -70,21 +72,27 @@ MappedFile::~MappedFile() {
 MappedFile::MappedFile(MappedFile&& other) noexcept
     : path_(std::move(other.path_)),
       data_(std::exchange(other.data_, nullptr)),
-      n_bytes_(std::exchange(other.n_bytes_, 0)) {}
+      n_bytes_(std::exchange(other.n_bytes_, 0)),
+      device_(other.device_),
+      number_(other.number_) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
     std::swap(path_, other.path_);
     std::swap(data_, other.data_);
     std::swap(n_bytes_, other.n_bytes_);
+    std::swap(device_, other.device_);
+    std::swap(number_, other.number_);
     return *this;
 }
 
-void release_mapped(std::span<const std::byte> bytes) {
-    if (bytes.empty()) return;
-    const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
-    const auto first = reinterpret_cast<uintptr_t>(bytes.data());
-    const uintptr_t begin = first / page * page;
-    ::madvise(reinterpret_cast<void*>(begin), first - begin + bytes.size(), MADV_DONTNEED);
+int MappedFile::reopen(int flags) const {
+    const int descriptor = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | flags);
+    if (descriptor < 0) return -1;
+    struct stat status = {};
+    if (::fstat(descriptor, &status) == 0 && status.st_dev == device_ && status.st_ino == number_)
+        return descriptor;
+    ::close(descriptor);
+    return -1;
 }
 
 }  // namespace nemo

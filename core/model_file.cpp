@@ -404,4 +404,15 @@ uint64_t ModelFile::n_file_bytes() const {
     return total;
 }
 
+MappedRange ModelFile::range_of(std::span<const std::byte> bytes) const {
+    const std::less_equal<const std::byte*> before;  // also of unrelated objects
+    for (const MappedFile& part : parts_) {
+        const std::span<const std::byte> all = part.bytes();
+        if (before(all.data(), bytes.data()) &&
+            before(bytes.data() + bytes.size(), all.data() + all.size()))
+            return {&part, bytes};
+    }
+    NEMO_ASSERT(!"bytes of this file");
+}
+
 }  // namespace nemo

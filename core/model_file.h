@@ -7,6 +7,7 @@
 #include "core/tensor.h"
 
 #include <filesystem>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -45,6 +46,8 @@ public:
     // All parts together.
     uint64_t n_file_bytes() const;
     ModelFingerprint fingerprint() const;
+    // Bytes of one of the tensors, and the part that they are in.
+    MappedRange range_of(std::span<const std::byte> bytes) const;
 
 private:
     ModelFile() = default;

@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <algorithm>
 #include <cstring>
-#include <new>
 #include <type_traits>
 #include <utility>
 
@@ -14,7 +13,6 @@ namespace nemo {
 
 namespace {
 
-constexpr uint64_t kBlockBytes = 4096;  // of direct writes: a multiple of every disk's sectors
 constexpr size_t kBufferBytes = size_t{4} << 20;
 constexpr uint64_t kMagic = 0x54524150'4f4d454e;  // "NEMOPART"
 constexpr int kRecords = 2;
@@ -22,10 +20,6 @@ constexpr int kRecords = 2;
 // A record costs a wait for the disk; a kill costs what was written since the last one. So the time
 // from one to the next is this many times what one takes.
 constexpr int kTimesPerRecord = 20;
-
-uint64_t whole_blocks(uint64_t n_bytes) {
-    return (n_bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
-}
 
 }  // namespace
 
@@ -47,10 +41,6 @@ struct ResumableFile::Record {
                n_kept > layout.n_head_bytes;
     }
 };
-
-void ResumableFile::FreeAligned::operator()(std::byte* data) const {
-    ::operator delete[](data, std::align_val_t{kBlockBytes});
-}
 
 ResumableFile::ResumableFile(const std::filesystem::path& target, const Layout& layout,
                              OnRestart on_restart)
@@ -99,16 +89,9 @@ void ResumableFile::begin_anew() {
     flushed_checksum_ = 0;
 }
 
-// Not before it is needed: of many files only one is written at a time.
-void ResumableFile::make_buffer() {
-    if (buffer_ != nullptr) return;
-    buffer_.reset(
-        static_cast<std::byte*>(::operator new[](kBufferBytes, std::align_val_t{kBlockBytes})));
-}
-
 bool ResumableFile::go_on_after(uint64_t n_bytes, const Visitor& visit) {
     NEMO_ASSERT(n_bytes <= n_kept_ && n_bytes >= layout_.n_head_bytes);
-    make_buffer();
+    buffer_.reserve(kBufferBytes);
     const uint64_t n_whole = n_bytes / kBlockBytes * kBlockBytes;
     uint32_t checksum = 0, whole_checksum = 0;
     uint64_t offset = layout_.n_head_bytes;
@@ -117,7 +100,7 @@ bool ResumableFile::go_on_after(uint64_t n_bytes, const Visitor& visit) {
         uint64_t end = std::min(n_kept_, offset + kBufferBytes);
         for (const uint64_t stop : {n_whole, n_bytes})
             if (stop > offset) end = std::min(end, stop);
-        const std::span piece(buffer_.get(), static_cast<size_t>(end - offset));
+        const std::span piece(buffer_.data(), static_cast<size_t>(end - offset));
         if (file_.read_at(offset, piece) != piece.size()) break;
         checksum = crc32c(piece, checksum);
         if (end <= n_bytes) visit(piece);
@@ -133,7 +116,7 @@ bool ResumableFile::go_on_after(uint64_t n_bytes, const Visitor& visit) {
     n_flushed_ = n_whole;
     n_buffered_ = static_cast<size_t>(n_bytes - n_whole);
     flushed_checksum_ = whole_checksum;
-    if (file_.read_at(n_whole, std::span(buffer_.get(), n_buffered_)) != n_buffered_)
+    if (file_.read_at(n_whole, std::span(buffer_.data(), n_buffered_)) != n_buffered_)
         fail(ErrorCode::runtime, "{}: the file it was begun in cannot be read",
              file_.target().string());
     set_direct(true);
@@ -160,10 +143,11 @@ void ResumableFile::write(std::span<const std::byte> bytes) {
 }
 
 void ResumableFile::put(std::span<const std::byte> bytes) {
-    make_buffer();
+    // Not before it is needed: of many files only one is written at a time.
+    buffer_.reserve(kBufferBytes);
     while (!bytes.empty()) {
         const size_t n = std::min(bytes.size(), kBufferBytes - n_buffered_);
-        std::memcpy(buffer_.get() + n_buffered_, bytes.data(), n);
+        std::memcpy(buffer_.data() + n_buffered_, bytes.data(), n);
         n_buffered_ += n;
         bytes = bytes.subspan(n);
         if (n_buffered_ < kBufferBytes) continue;
@@ -175,8 +159,8 @@ void ResumableFile::put(std::span<const std::byte> bytes) {
 // Writes the whole buffer; the block it ends in is filled up with zeros.
 void ResumableFile::flush() {
     const size_t n_padded = static_cast<size_t>(whole_blocks(n_buffered_));
-    std::memset(buffer_.get() + n_buffered_, 0, n_padded - n_buffered_);
-    file_.write_at(n_flushed_, std::span(buffer_.get(), n_padded));
+    std::memset(buffer_.data() + n_buffered_, 0, n_padded - n_buffered_);
+    file_.write_at(n_flushed_, std::span(buffer_.data(), n_padded));
     // Pages that the system keeps are sent on their way now, so that no sync waits for all of them.
     if (!is_direct_)
         ::sync_file_range(file_.descriptor(), static_cast<off_t>(n_flushed_),
@@ -184,7 +168,7 @@ void ResumableFile::flush() {
     const uint64_t head_end = std::clamp(layout_.n_head_bytes, n_flushed_, n_written());
     const auto n_head = static_cast<size_t>(head_end - n_flushed_);
     flushed_checksum_ =
-        crc32c(std::span(buffer_.get() + n_head, n_buffered_ - n_head), flushed_checksum_);
+        crc32c(std::span(buffer_.data() + n_head, n_buffered_ - n_head), flushed_checksum_);
     n_flushed_ += n_buffered_;
     n_buffered_ = 0;
 }
@@ -196,10 +180,10 @@ void ResumableFile::write_record() {
                      ++sequence_, n_flushed_,       flushed_checksum_};
     record.checksum = record.expected_checksum();
     // The buffer is empty whenever a record is due, and aligned.
-    std::memset(buffer_.get(), 0, kBlockBytes);
-    std::memcpy(buffer_.get(), &record, sizeof record);
+    std::memset(buffer_.data(), 0, kBlockBytes);
+    std::memcpy(buffer_.data(), &record, sizeof record);
     file_.write_at(whole_blocks(layout_.n_file_bytes) + sequence_ % kRecords * kBlockBytes,
-                   std::span(buffer_.get(), kBlockBytes));
+                   std::span(buffer_.data(), kBlockBytes));
     const auto end = std::chrono::steady_clock::now();
     next_record_ = end + kTimesPerRecord * (end - start);
 }
@@ -209,7 +193,7 @@ void ResumableFile::seal(std::string_view head) {
     NEMO_ASSERT(n_written() == layout_.n_file_bytes && head.size() == layout_.n_head_bytes);
     flush();
     write_record();
-    buffer_.reset();
+    buffer_.free();
     set_direct(false);
     file_.write_at(0, std::as_bytes(std::span(head.data(), head.size())));
     file_.sync();

@@ -10,6 +10,7 @@
 // and writing them back at the end would take as long as everything else.
 #pragma once
 
+#include "core/block_buffer.h"
 #include "core/temporary_file.h"
 
 #include <chrono>
@@ -17,7 +18,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
-#include <memory>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -67,20 +67,15 @@ private:
     static Record record_of(const TemporaryFile& file, const Layout& layout);
     void adopt_leftovers();
     void begin_anew();
-    void make_buffer();
     void leave_place_for_head();
     void put(std::span<const std::byte> bytes);
     void flush();
     void set_direct(bool direct);
     void write_record();
 
-    struct FreeAligned {
-        void operator()(std::byte* data) const;
-    };
-
     Layout layout_;
     TemporaryFile file_;
-    std::unique_ptr<std::byte[], FreeAligned> buffer_;
+    BlockBuffer buffer_;
     size_t n_buffered_ = 0;
     uint64_t n_flushed_ = 0;  // where the buffer begins in the file, a multiple of the block size
     uint64_t n_kept_ = 0;
