@@ -65,18 +65,48 @@ float largest_value(DType dtype) {
     return 0.0f;
 }
 
+// Rows of a tensor that are encoded together.
+struct Slab {
+    const PlannedTensor* tensor;
+    int64_t first_row;
+    int64_t n_rows;
+
+    std::vector<MappedRange> ranges() const {
+        const int64_t row_length = tensor->spec.dims[0];
+        return tensor->source->ranges(first_row * row_length, n_rows * row_length);
+    }
+};
+
+// What is left to write of these tensors after the first `n_kept` and `n_kept_rows` of the next.
+std::vector<Slab> slabs_of(std::span<const PlannedTensor> tensors, size_t n_kept,
+                           int64_t n_kept_rows) {
+    std::vector<Slab> slabs;
+    for (size_t i = n_kept; i < tensors.size(); ++i) {
+        const GgufTensorInfo info = tensors[i].info();
+        const auto row_bytes = static_cast<int64_t>(info.n_row_bytes());
+        const int64_t n_rows = static_cast<int64_t>(info.n_bytes()) / row_bytes;
+        const int64_t input_row_bytes =
+            static_cast<int64_t>(tensors[i].source->n_bytes()) / n_rows + 1;
+        const int64_t n_slab_rows = std::max<int64_t>(
+            1, std::min(kEncodedBytes / row_bytes, kInputBytes / input_row_bytes));
+        for (int64_t row = i == n_kept ? n_kept_rows : 0; row < n_rows; row += n_slab_rows)
+            slabs.push_back({&tensors[i], row, std::min(n_slab_rows, n_rows - row)});
+    }
+    return slabs;
+}
+
 class SlabEncoder {
 public:
     explicit SlabEncoder(int n_threads)
         : pool_(n_threads), values_(static_cast<size_t>(pool_.n_threads())) {}
 
-    // The encoded rows of a slab of this tensor; valid for the next kSlabs - 1 calls.
-    std::span<const std::byte> encode(const PlannedTensor& tensor, const Slab& slab,
-                                      const LoadedBytes& loaded) {
+    // The encoded rows; valid for the next kSlabs - 1 calls.
+    std::span<const std::byte> encode(const Slab& slab, const LoadedBytes& loaded) {
+        const PlannedTensor& tensor = *slab.tensor;
         const auto row_bytes = static_cast<int64_t>(tensor.info().n_row_bytes());
         std::vector<std::byte>& encoded = slabs_[n_encoded_++ % kSlabs];
         encoded.resize(static_cast<size_t>(slab.n_rows * row_bytes));
-        const int64_t first = slab.first_row, row_length = slab.row_length;
+        const int64_t first = slab.first_row, row_length = tensor.spec.dims[0];
         const int64_t grain = std::max<int64_t>(1, kGrainElements / row_length);
         if (tensor.source->encoded_type() == tensor.dtype) {
             pool_.parallel_for(slab.n_rows, grain, [&](int64_t begin, int64_t end, int) {
@@ -155,24 +185,6 @@ uint64_t input_identity(const ConversionPlan& plan) {
     return low | uint64_t{crc32c(std::as_bytes(std::span(text)))} << 32;
 }
 
-// What is left to write of these tensors after the first `n_kept` and `n_kept_rows` of the next.
-std::vector<Slab> slabs_of(std::span<const PlannedTensor> tensors, size_t n_kept,
-                           int64_t n_kept_rows) {
-    std::vector<Slab> slabs;
-    for (size_t i = n_kept; i < tensors.size(); ++i) {
-        const GgufTensorInfo info = tensors[i].info();
-        const WeightSource& source = *tensors[i].source;
-        const auto row_bytes = static_cast<int64_t>(info.n_row_bytes());
-        const int64_t n_rows = static_cast<int64_t>(info.n_bytes()) / row_bytes;
-        const int64_t input_row_bytes = static_cast<int64_t>(source.n_bytes()) / n_rows + 1;
-        const int64_t n_slab_rows = std::max<int64_t>(
-            1, std::min(kEncodedBytes / row_bytes, kInputBytes / input_row_bytes));
-        for (int64_t row = i == n_kept ? n_kept_rows : 0; row < n_rows; row += n_slab_rows)
-            slabs.push_back({i, &source, row, std::min(n_slab_rows, n_rows - row), info.dims[0]});
-    }
-    return slabs;
-}
-
 // Encodes on all threads while others read what is encoded next and write what has been.
 class ModelWriter {
 public:
@@ -208,11 +220,10 @@ private:
         if (n_kept_rows > 0)
             count_kept(static_cast<uint64_t>(n_kept_rows) * tensors[n_kept].info().n_row_bytes());
         const std::vector<Slab> slabs = slabs_of(tensors, n_kept, n_kept_rows);
-        ReadAhead read_ahead(slabs);
+        ReadAhead read_ahead(slabs.size(), [&](size_t i) { return slabs[i].ranges(); });
         for (const Slab& slab : slabs) {
             on_progress_(progress_);
-            const std::span<const std::byte> bytes =
-                encoder_.encode(tensors[slab.tensor], slab, read_ahead.next());
+            const std::span<const std::byte> bytes = encoder_.encode(slab, read_ahead.next());
             tasks_.run([&writer, bytes] { writer.write(bytes); });
             progress_.n_done_bytes += bytes.size();
         }

@@ -27,6 +27,7 @@ int64_t n_sample_rows(const TensorSpec& spec) {
 
 // Buffers of one thread.
 struct Scratch {
+    LoadedBytes loaded;
     std::vector<float> values;
     std::vector<float> decoded;
     std::vector<std::byte> encoded;
@@ -47,7 +48,8 @@ void measure_row(const MeasuredTensor& measured, int64_t row, Scratch& scratch,
     const int64_t n = tensor.spec.dims[0];
     scratch.values.resize(static_cast<size_t>(n));
     scratch.decoded.resize(static_cast<size_t>(n));
-    tensor.source->read(row * n, n, scratch.values.data());
+    scratch.loaded.load(tensor.source->ranges(row * n, n));
+    tensor.source->read(row * n, n, scratch.values.data(), scratch.loaded);
     const float* importance = tensor.importance_of_row(row);
     for (size_t c = 0; c < measured.candidates.size(); ++c) {
         const DTypeInfo& info = dtype_info(measured.candidates[c]);

@@ -2,27 +2,27 @@
 
 #include "core/error.h"
 
+#include <utility>
+
 namespace nemo {
 
-ReadAhead::ReadAhead(const std::vector<Slab>& slabs) : slabs_(slabs) {
+ReadAhead::ReadAhead(size_t n_pieces, Ranges ranges)
+    : n_pieces_(n_pieces), ranges_(std::move(ranges)) {
     for (size_t i = 0; i < kLoaders; ++i) begin(i);
 }
 
-void ReadAhead::begin(size_t slab) {
-    if (slab >= slabs_.size()) return;
-    loaders_[slab % kLoaders].run([this, slab] {
-        const Slab& wanted = slabs_[slab];
-        loaded_[slab % loaded_.size()].load(wanted.source->ranges(
-            wanted.first_row * wanted.row_length, wanted.n_rows * wanted.row_length));
-    });
+void ReadAhead::begin(size_t index) {
+    if (index >= n_pieces_) return;
+    loaders_[index % kLoaders].run(
+        [this, index] { loaded_[index % loaded_.size()].load(ranges_(index)); });
 }
 
 const LoadedBytes& ReadAhead::next() {
-    NEMO_ASSERT(n_taken_ < slabs_.size());
-    const size_t slab = n_taken_++;
-    loaders_[slab % kLoaders].wait();
-    begin(slab + kLoaders);  // into the memory of the slab before
-    return loaded_[slab % loaded_.size()];
+    NEMO_ASSERT(n_taken_ < n_pieces_);
+    const size_t index = n_taken_++;
+    loaders_[index % kLoaders].wait();
+    begin(index + kLoaders);  // takes the place of the piece before
+    return loaded_[index % loaded_.size()];
 }
 
 }  // namespace nemo

@@ -2,6 +2,7 @@
 
 #include "convert/gguf_source.h"
 #include "convert/hf_config.h"
+#include "convert/read_ahead.h"
 #include "convert/tensor_source.h"
 #include "core/console.h"
 #include "core/crc32c.h"
@@ -172,6 +173,37 @@ struct TensorToCheck {
     const WeightSource* original;  // may be null
 };
 
+// Elements of a tensor that are looked at together.
+struct Slab {
+    const TensorToCheck* task;
+    int64_t first;
+    int64_t n;
+};
+
+std::vector<Slab> slabs_of(const TensorToCheck& task) {
+    std::vector<Slab> slabs;
+    const int64_t n_elements = task.tensor.n_elements();
+    for (int64_t first = 0; first < n_elements; first += kSlabElements)
+        slabs.push_back({&task, first, std::min(kSlabElements, n_elements - first)});
+    return slabs;
+}
+
+// Rows are whole blocks, so a tensor is one long row.
+std::span<const std::byte> encoded(const TensorView& tensor, int64_t first, int64_t n) {
+    const DTypeInfo& info = dtype_info(tensor.dtype);
+    return {tensor.data + first / info.block_size * info.block_bytes,
+            static_cast<size_t>(n / info.block_size * info.block_bytes)};
+}
+
+// In the file, and in the checkpoint that it is compared with.
+std::vector<MappedRange> ranges_of(const Slab& slab, const ModelFile& file) {
+    const TensorToCheck& task = *slab.task;
+    std::vector<MappedRange> ranges;
+    if (task.original != nullptr) ranges = task.original->ranges(slab.first, slab.n);
+    ranges.push_back(file.range_of(encoded(task.tensor, slab.first, slab.n)));
+    return ranges;
+}
+
 class TensorChecker {
 public:
     TensorChecker(int n_threads, const ProgressCallback& on_progress, uint64_t n_total_bytes)
@@ -180,17 +212,16 @@ public:
           progress_{0, n_total_bytes},
           buffers_(static_cast<size_t>(pool_.n_threads())) {}
 
-    // Reads the tensor once.
-    Findings check(const TensorToCheck& task, uint32_t& checksum) {
-        const TensorView& tensor = task.tensor;
+    // The pieces are those of slabs_of() this task.
+    Findings check(const TensorToCheck& task, ReadAhead& pieces, uint32_t& checksum) {
         Findings findings;
         checksum = 0;
-        for (int64_t first = 0; first < tensor.n_elements(); first += kSlabElements) {
+        for (const Slab& slab : slabs_of(task)) {
             on_progress_(progress_);
-            const int64_t n = std::min(kSlabElements, tensor.n_elements() - first);
-            const std::span<const std::byte> bytes = encoded(tensor, first, n);
-            checksum = crc32c(bytes, checksum);
-            check_slab(task, first, n, findings);
+            const LoadedBytes& loaded = pieces.next();
+            const std::span<const std::byte> bytes = encoded(task.tensor, slab.first, slab.n);
+            checksum = crc32c({loaded.find(bytes), bytes.size()}, checksum);
+            check_slab(task, slab.first, slab.n, loaded, findings);
             progress_.n_done_bytes += bytes.size();
         }
         return findings;
@@ -202,21 +233,15 @@ private:
         std::vector<float> expected;
     };
 
-    // Rows are whole blocks, so a tensor is one long row.
-    static std::span<const std::byte> encoded(const TensorView& tensor, int64_t first, int64_t n) {
-        const DTypeInfo& info = dtype_info(tensor.dtype);
-        return {tensor.data + first / info.block_size * info.block_bytes,
-                static_cast<size_t>(n / info.block_size * info.block_bytes)};
-    }
-
-    void check_slab(const TensorToCheck& task, int64_t first, int64_t n, Findings& findings) {
+    void check_slab(const TensorToCheck& task, int64_t first, int64_t n, const LoadedBytes& loaded,
+                    Findings& findings) {
         const TensorView& tensor = task.tensor;
         // One per range, so that sums do not depend on the threads.
         std::vector<Findings> parts(static_cast<size_t>((n + kGrainElements - 1) / kGrainElements));
         pool_.parallel_for(n, kGrainElements, [&](int64_t begin, int64_t end, int thread) {
             Buffer& buffer = buffers_[static_cast<size_t>(thread)];
             buffer.values.resize(static_cast<size_t>(end - begin));
-            decode_row(tensor.dtype, encoded(tensor, first + begin, end - begin).data(),
+            decode_row(tensor.dtype, loaded.find(encoded(tensor, first + begin, end - begin)),
                        buffer.values.data(), end - begin);
             apply_factors(task.factors, tensor, first + begin, buffer.values);
             Findings& part = parts[static_cast<size_t>(begin / kGrainElements)];
@@ -227,7 +252,7 @@ private:
             }
             if (task.original == nullptr) return;
             buffer.expected.resize(buffer.values.size());
-            task.original->read(first + begin, end - begin, buffer.expected.data());
+            task.original->read(first + begin, end - begin, buffer.expected.data(), loaded);
             part.error.add_row(buffer.expected.data(), buffer.values.data(), nullptr, end - begin);
         });
         for (const Findings& part : parts) findings.add(part);
@@ -301,21 +326,28 @@ void check_tensors(const ModelFile& file, const Originals* originals, int n_thre
                    const ProgressCallback& on_progress, VerifyReport& report) {
     Checksums checksums(file, report);
     uint64_t n_total = 0;
-    for (const TensorView& tensor : file.tensors())
-        n_total += static_cast<uint64_t>(tensor.n_bytes());
-    TensorChecker checker(n_threads, on_progress, n_total);
+    std::vector<TensorToCheck> tasks;
     for (const TensorView& tensor : file.tensors()) {
         const WeightSource* original =
             originals ? originals->find(tensor, is_companion(tensor.name, file), report) : nullptr;
+        tasks.push_back({tensor, read_factors(tensor, file), original});
+        n_total += static_cast<uint64_t>(tensor.n_bytes());
+    }
+    std::vector<Slab> slabs;
+    for (const TensorToCheck& task : tasks)
+        std::ranges::copy(slabs_of(task), std::back_inserter(slabs));
+    ReadAhead pieces(slabs.size(), [&](size_t i) { return ranges_of(slabs[i], file); });
+    TensorChecker checker(n_threads, on_progress, n_total);
+    for (const TensorToCheck& task : tasks) {
+        const TensorView& tensor = task.tensor;
         uint32_t checksum = 0;
-        const Findings findings =
-            checker.check({tensor, read_factors(tensor, file), original}, checksum);
+        const Findings findings = checker.check(task, pieces, checksum);
         checksums.compare(tensor, checksum, report);
         if (findings.n_not_finite > 0)
             report.problems.push_back(fmt::format(
                 "tensor {}: {} of {} weights are not finite, the first is element {}", tensor.name,
                 findings.n_not_finite, tensor.n_elements(), findings.first_not_finite));
-        if (original != nullptr) add_error(tensor, findings, report);
+        if (task.original != nullptr) add_error(tensor, findings, report);
     }
     checksums.add_notes(report);
 }

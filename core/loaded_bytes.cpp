@@ -47,8 +47,9 @@ public:
             // What is left begins a block; a part of one comes only before the end of the file.
             const size_t n_whole = n / kBlockBytes * kBlockBytes;
             if (n_whole == 0)
-                fail(ErrorCode::bad_file, "{}: ends at byte {}, but had {} when it was opened",
-                     file_.path(), offset + n, file_.bytes().size());
+                fail(ErrorCode::bad_file,
+                     "{}: byte {} is missing, of {} that it had when it was opened", file_.path(),
+                     offset + n, file_.bytes().size());
             offset += n_whole;
             target += n_whole;
         }

@@ -11,6 +11,14 @@ namespace {
 using Decoder = void (*)(const std::byte* source, float* target, int64_t n);
 using Encoder = void (*)(const float* source, std::byte* target, int64_t n);
 
+const RowTier& best_tier() {
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+        return avx512_tier();
+    if (__builtin_cpu_supports("avx2")) return avx2_tier();
+    return baseline_tier();
+}
+
 Decoder decoder_of(DType dtype) {
     switch (dtype) {
         case DType::f32:
@@ -18,7 +26,7 @@ Decoder decoder_of(DType dtype) {
         case DType::f16:
             return decode_f16;
         case DType::bf16:
-            return decode_bf16;
+            return best_tier().decode_bf16;
         case DType::q4_0:
             return decode_q4_0;
         case DType::q4_1:
@@ -64,18 +72,10 @@ Encoder plain_encoder_of(DType dtype) {
         case DType::q4_0:
             return encode_q4_0;
         case DType::q8_0:
-            return encode_q8_0;
+            return best_tier().encode_plain_q8_0;
         default:
             return nullptr;
     }
-}
-
-WeightedEncoder weighted_encoder_of(DType dtype) {
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
-        return avx512_encoder(dtype);
-    if (__builtin_cpu_supports("avx2")) return avx2_encoder(dtype);
-    return baseline_encoder(dtype);
 }
 
 }  // namespace
@@ -89,12 +89,16 @@ void decode_row(DType dtype, const std::byte* source, float* target, int64_t n) 
 void encode_row(DType dtype, const float* source, std::byte* target, int64_t n,
                 const float* importance) {
     const Encoder plain = plain_encoder_of(dtype);
-    const WeightedEncoder weighted = weighted_encoder_of(dtype);
+    const WeightedEncoder weighted = best_tier().weighted_encoder(dtype);
     NEMO_ASSERT((plain != nullptr || weighted != nullptr) && n % dtype_info(dtype).block_size == 0);
     if (weighted == nullptr || (plain != nullptr && importance == nullptr))
         plain(source, target, n);
     else
         weighted(source, target, n, importance);
+}
+
+float largest_magnitude(const float* values, int64_t n) {
+    return best_tier().largest_magnitude(values, n);
 }
 
 }  // namespace nemo

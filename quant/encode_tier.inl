@@ -1,5 +1,5 @@
 // Everything an encode_tier_*.cpp compiles for its instruction set, in an unnamed namespace. Before
-// it, the including file selects the set; after it, it exports encoder_of_tier().
+// it, the including file selects the set; after it, it exports kTier.
 
 #define NEMO_INLINE_MEMBER inline __attribute__((always_inline))
 
@@ -9,6 +9,8 @@
 
 #include "quant/encode_block32.inl"
 #include "quant/encode_k.inl"
+
+#include "quant/encode_plain.inl"
 
 WeightedEncoder encoder_of_tier(DType dtype) {
     switch (dtype) {
@@ -47,3 +49,6 @@ WeightedEncoder encoder_of_tier(DType dtype) {
     }
     return nullptr;
 }
+
+constexpr RowTier kTier = {encoder_of_tier, encode_plain_q8_0, decode_bf16_row,
+                           largest_magnitude_of_row};

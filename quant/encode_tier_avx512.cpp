@@ -2,6 +2,7 @@
 #include "quant/encode_tier.h"
 #include "quant/half.h"
 
+#include <bit>
 #include <cstring>
 
 #pragma GCC diagnostic ignored "-Wpsabi"  // no vector crosses a file
@@ -17,8 +18,8 @@ namespace {
 
 }  // namespace
 
-WeightedEncoder avx512_encoder(DType dtype) {
-    return encoder_of_tier(dtype);
+const RowTier& avx512_tier() {
+    return kTier;
 }
 
 }  // namespace nemo

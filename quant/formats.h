@@ -13,7 +13,6 @@ namespace nemo {
 // formats_simple.cpp
 void decode_f32(const std::byte* source, float* target, int64_t n);
 void decode_f16(const std::byte* source, float* target, int64_t n);
-void decode_bf16(const std::byte* source, float* target, int64_t n);
 void encode_f32(const float* source, std::byte* target, int64_t n);
 void encode_f16(const float* source, std::byte* target, int64_t n);
 void encode_bf16(const float* source, std::byte* target, int64_t n);
@@ -25,7 +24,6 @@ void decode_q5_0(const std::byte* source, float* target, int64_t n);
 void decode_q5_1(const std::byte* source, float* target, int64_t n);
 void decode_q8_0(const std::byte* source, float* target, int64_t n);
 void encode_q4_0(const float* source, std::byte* target, int64_t n);
-void encode_q8_0(const float* source, std::byte* target, int64_t n);
 
 // formats_nonlinear.cpp
 void decode_iq4_nl(const std::byte* source, float* target, int64_t n);

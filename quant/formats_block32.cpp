@@ -4,7 +4,6 @@
 // Loops over rows become vector code, which the default level leaves to loops of known length.
 #pragma GCC optimize("O3")
 
-#include "quant/codec.h"
 #include "quant/formats.h"
 
 #include <cmath>
@@ -76,24 +75,7 @@ void decode_q8_0(const std::byte* source, float* target, int64_t n) {
     }
 }
 
-// Codes come from the unrounded scale, as in the reference encoders of both formats.
-void encode_q8_0(const float* source, std::byte* target, int64_t n) {
-    for (int64_t i = 0; i < n; i += kBlock, target += kQ8_0Bytes) {
-        const float* x = source + i;
-        const float d = largest_magnitude(x, kBlock) / 127.0f;
-        const float scale = inverse(d);
-        store_scale(d, target);
-        for (int j = 0; j < kBlock; ++j) {
-            // Halves away from zero. The fraction v - whole is exact.
-            const float v = x[j] * scale;
-            const int whole = static_cast<int>(v);
-            const float fraction = v - static_cast<float>(whole);
-            const int code = whole + (fraction >= 0.5f ? 1 : 0) - (fraction <= -0.5f ? 1 : 0);
-            target[2 + j] = static_cast<std::byte>(code);
-        }
-    }
-}
-
+// Codes come from the unrounded scale, as in the reference encoder.
 void encode_q4_0(const float* source, std::byte* target, int64_t n) {
     for (int64_t i = 0; i < n; i += kBlock, target += kQ4_0Bytes) {
         const float* x = source + i;

@@ -2,10 +2,7 @@
 // Loops over rows become vector code, which the default level leaves to loops of known length.
 #pragma GCC optimize("O3")
 
-#include "quant/codec.h"
 #include "quant/formats.h"
-
-#include <bit>
 
 namespace nemo {
 
@@ -42,22 +39,8 @@ void encode_f16(const float* source, std::byte* target, int64_t n) {
     shorten(source, target, n, [](float value) { return f32_to_f16(value); });
 }
 
-void decode_bf16(const std::byte* source, float* target, int64_t n) {
-    widen(source, target, n, [](uint16_t bits) { return bf16_to_f32(bits); });
-}
-
 void encode_bf16(const float* source, std::byte* target, int64_t n) {
     shorten(source, target, n, [](float value) { return f32_to_bf16(value); });
-}
-
-// Magnitudes are ordered as their bits are, and NaN is above all of them.
-float largest_magnitude(const float* values, int64_t n) {
-    int32_t largest = 0;
-    for (int64_t i = 0; i < n; ++i) {
-        const int32_t magnitude = std::bit_cast<int32_t>(values[i]) & 0x7fffffff;
-        largest = magnitude > largest ? magnitude : largest;
-    }
-    return std::bit_cast<float>(largest);
 }
 
 }  // namespace nemo

@@ -118,7 +118,7 @@ TEST_CASE("scales and factors that are not finite") {
     std::vector<std::byte> blocks(72);
     const auto repack = [&](const std::vector<TestTensor>& tensors) {
         Stored stored(tensors);
-        return error_message([&] { stored.find(kShape).repack(0, 2, blocks.data(), "DIR"); });
+        return error_message([&] { stored.find(kShape).repack(0, 2, blocks.data(), "DIR", {}); });
     };
     TestTensor scale = kNvfp4Scale;
     for (const char nan : {'\x7f', '\xff'}) {

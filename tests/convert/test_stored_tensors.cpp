@@ -163,8 +163,12 @@ std::vector<float> repacked(const StoredTensor& tensor, DType type) {
     const int64_t n_rows = tensor.n_elements / tensor.n_columns;
     const int64_t row_bytes = tensor.n_columns / info.block_size * info.block_bytes;
     std::vector<std::byte> blocks(static_cast<size_t>(n_rows * row_bytes));
-    tensor.repack(0, 1, blocks.data(), "DIR");
-    tensor.repack(1, n_rows - 1, blocks.data() + row_bytes, "DIR");
+    tensor.repack(0, 1, blocks.data(), "DIR", {});
+    const MappedRange rest = {
+        tensor.weight.file, tensor.weight_bytes(tensor.n_columns, (n_rows - 1) * tensor.n_columns)};
+    LoadedBytes loaded;
+    loaded.load({&rest, 1});
+    tensor.repack(1, n_rows - 1, blocks.data() + row_bytes, "DIR", loaded);
     std::vector<float> values(static_cast<size_t>(tensor.n_elements));
     decode_row(type, blocks.data(), values.data(), tensor.n_elements);
     return values;

@@ -1,6 +1,7 @@
 // The encoders that search: how close they come, that weights count, and rows at the edges.
 #include "quant/codec.h"
 #include "quant/encode_tier.h"
+#include "quant/half.h"
 #include "tests/quant/encoder_data.h"
 
 #include <doctest/doctest.h>
@@ -9,6 +10,8 @@
 #include <cmath>
 #include <cstddef>
 #include <initializer_list>
+#include <limits>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -92,11 +95,18 @@ TEST_CASE("what was decoded encodes to nearly itself") {
     }
 }
 
+// Those that this processor has, the baseline first.
+std::vector<const RowTier*> row_tiers() {
+    std::vector<const RowTier*> tiers = {&baseline_tier()};
+    if (__builtin_cpu_supports("avx2")) tiers.push_back(&avx2_tier());
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+        tiers.push_back(&avx512_tier());
+    return tiers;
+}
+
 TEST_CASE("all instruction sets write the same bytes") {
     const std::vector<float> values = encoder_values(true), weights = encoder_importance();
-    const bool avx2 = __builtin_cpu_supports("avx2");
-    const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
     for (const Ceiling& ceiling : kCeilings) {
         CAPTURE(std::string(dtype_info(ceiling.dtype).name));
         for (const float* importance :
@@ -106,9 +116,54 @@ TEST_CASE("all instruction sets write the same bytes") {
                 encoder(values.data(), target.data(), kTestRow, importance);
                 return target;
             };
-            const std::vector<std::byte> expected = bytes(baseline_encoder(ceiling.dtype));
-            if (avx2) CHECK(bytes(avx2_encoder(ceiling.dtype)) == expected);
-            if (avx512) CHECK(bytes(avx512_encoder(ceiling.dtype)) == expected);
+            const std::vector<std::byte> expected =
+                bytes(baseline_tier().weighted_encoder(ceiling.dtype));
+            for (const RowTier* tier : row_tiers())
+                CHECK(bytes(tier->weighted_encoder(ceiling.dtype)) == expected);
+        }
+    }
+}
+
+TEST_CASE("all instruction sets widen, measure and round alike") {
+    constexpr float kInfinity = std::numeric_limits<float>::infinity();
+    constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+    std::vector<float> values = encoder_values(true);
+    // A block of codes halfway between two, one of zeros, one that is too small for its scale.
+    for (size_t i = 0; i < 32; ++i) values[i] = i == 0 ? 127.0f : static_cast<float>(i) - 15.5f;
+    std::fill_n(values.begin() + 32, 32, -0.0f);
+    std::fill_n(values.begin() + 64, 32, 0x1p-140f);
+    for (const RowTier* tier : row_tiers()) {
+        std::vector<std::byte> codes(kTestRow / 32 * 34), expected(codes.size());
+        baseline_tier().encode_plain_q8_0(values.data(), expected.data(), kTestRow);
+        tier->encode_plain_q8_0(values.data(), codes.data(), kTestRow);
+        CHECK(codes == expected);
+        for (const int i : {1, 2, 15, 16, 31}) {
+            const float value = static_cast<float>(i) - 15.5f;
+            CHECK(std::to_integer<int8_t>(codes[static_cast<size_t>(2 + i)]) ==
+                  static_cast<int8_t>(std::round(value)));
+        }
+        CHECK(std::ranges::all_of(codes.begin() + 34, codes.begin() + 3 * 34,
+                                  [](std::byte byte) { return byte == std::byte{0}; }));
+
+        // Every length, so that every place of the last vector is one of the row's ends.
+        std::vector<uint16_t> halves(70);
+        for (size_t n = 0; n <= halves.size(); ++n) {
+            for (size_t i = 0; i < n; ++i) halves[i] = static_cast<uint16_t>(0x3f80 + 0x8007 * i);
+            std::vector<float> widened(n + 1, 7.0f);
+            tier->decode_bf16(std::as_bytes(std::span(halves)).data(), widened.data(),
+                              static_cast<int64_t>(n));
+            float largest = 0.0f;
+            for (size_t i = 0; i < n; ++i) {
+                CHECK(widened[i] == bf16_to_f32(halves[i]));
+                largest = std::max(largest, std::fabs(widened[i]));
+            }
+            CHECK(widened[n] == 7.0f);
+            CHECK(tier->largest_magnitude(widened.data(), static_cast<int64_t>(n)) == largest);
+            if (n == 0) continue;
+            widened[n / 2] = -kInfinity;
+            CHECK(tier->largest_magnitude(widened.data(), static_cast<int64_t>(n)) == kInfinity);
+            widened[n - 1] = -kNan;
+            CHECK(std::isnan(tier->largest_magnitude(widened.data(), static_cast<int64_t>(n))));
         }
     }
 }
