@@ -25,6 +25,10 @@ constexpr int64_t kOpeningByte = 0;
 constexpr int64_t kInstanceByte = 1;
 constexpr int64_t kFirstChatByte = 16;
 constexpr std::chrono::milliseconds kOpeningPatience{5000};
+// Some thousand messages, checked at every opening within 10 ms.
+constexpr uintmax_t kQuicklyCheckedBytes = uintmax_t{32} << 20;
+constexpr std::initializer_list<const char*> kThoroughChecks = {"PRAGMA integrity_check",
+                                                                "PRAGMA foreign_key_check"};
 
 fs::path sibling(const fs::path& file, const std::string& suffix) {
     return file.string() + suffix;
@@ -81,15 +85,42 @@ fs::path set_aside(const fs::path& file) {
                                      fmt::format("{}: is damaged and cannot be set aside: {}",
                                                  file.string(), error.message()));
     }
-    std::error_code ignored;  // an index of the log, made anew
-    fs::remove(sibling(file, "-shm"), ignored);
+    std::error_code ignored;
+    fs::remove(sibling(file, "-shm"), ignored);  // an index of the log, made anew
+    fs::remove(damage_mark(file), ignored);
     return target;
+}
+
+std::vector<std::string> table_problems(Connection& connection,
+                                        std::initializer_list<const char*> checks) {
+    std::vector<std::string> problems;
+    try {
+        for (const char* check : checks) {
+            Statement rows = connection.prepare(check);
+            while (rows.step())
+                if (const std::string line = rows.text(0); line != "ok") problems.push_back(line);
+        }
+    } catch (const DatabaseDamaged& error) {
+        problems.push_back(error.what());
+    }
+    return problems;
+}
+
+bool index_fits(Connection& connection) {
+    try {
+        connection.run(
+            "INSERT INTO message_index (message_index, rank) VALUES ('integrity-check', 1)");
+        return true;
+    } catch (const DatabaseDamaged&) {
+        return false;
+    }
 }
 
 }  // namespace
 
 ChatStore ChatStore::open(const fs::path& path) {
     ChatStore store;
+    check_library();
     store.path_ = resolve(path.empty() ? default_path() : path);
     for (const char* suffix : {"", "-wal", "-shm", "-lock"})
         refuse_special_file(sibling(store.path_, suffix));
@@ -143,9 +174,31 @@ void ChatStore::start_anew(const std::string& reason) {
 
 void ChatStore::connect() {
     connection_ = std::make_unique<Connection>(path_, Connection::Mode::read_write);
-    check_schema_version(*connection_, path_);
+    check_schema(*connection_, path_);
     connection_->run("PRAGMA journal_mode = WAL; PRAGMA secure_delete = ON;");
     migrate_schema(*connection_, path_, notices_);
+    if (fs::exists(damage_mark(path_)))
+        repair_or_fail();
+    else if (size_or_zero(path_) < kQuicklyCheckedBytes)
+        fail_on(table_problems(*connection_, {"PRAGMA quick_check"}));
+}
+
+void ChatStore::fail_on(const std::vector<std::string>& found) const {
+    if (!found.empty())
+        throw DatabaseDamaged(ErrorCode::bad_file, fmt::format("{}: the file is damaged ({})",
+                                                               path_.string(), found.front()));
+}
+
+// The index can be made anew from the messages; a damaged table cannot.
+void ChatStore::repair_or_fail() {
+    fail_on(table_problems(*connection_, kThoroughChecks));
+    if (!index_fits(*connection_)) {
+        connection_->run("INSERT INTO message_index (message_index) VALUES ('rebuild')");
+        notices_.push_back("The search index was damaged and has been made anew.");
+    }
+    // Does it take anything at all?
+    connection_->run(fmt::format("PRAGMA user_version = {}", kChatSchemaVersion).c_str());
+    fs::remove(damage_mark(path_));
 }
 
 void ChatStore::open_for_reading(const std::string& reason) {
@@ -153,7 +206,7 @@ void ChatStore::open_for_reading(const std::string& reason) {
     notices_.push_back(fmt::format("The chats can only be read, nothing is saved: {}.", reason));
     try {
         connection_ = std::make_unique<Connection>(path_, Connection::Mode::read_only);
-        check_schema_version(*connection_, path_);
+        check_schema(*connection_, path_);
     } catch (const DatabaseUnwritable&) {
         if (size_or_zero(sibling(path_, "-wal")) > 0)
             fail(ErrorCode::runtime,
@@ -161,7 +214,7 @@ void ChatStore::open_for_reading(const std::string& reason) {
                  "still in {}: copy both to another folder",
                  path_.string(), sibling(path_, "-wal").string());
         connection_ = std::make_unique<Connection>(path_, Connection::Mode::immutable);
-        check_schema_version(*connection_, path_);
+        check_schema(*connection_, path_);
     }
     if (connection_->integer("PRAGMA user_version") != kChatSchemaVersion)
         fail(ErrorCode::bad_file,
@@ -176,6 +229,13 @@ std::optional<ChatLock> ChatStore::lock_chat(int64_t chat) const {
         FileLock::take(lock_file(path_), kFirstChatByte + chat, FileLock::Kind::exclusive);
     if (!lock) return std::nullopt;
     return ChatLock(std::move(*lock));
+}
+
+std::vector<std::string> ChatStore::problems() const {
+    std::vector<std::string> problems = table_problems(*connection_, kThoroughChecks);
+    if (!is_read_only_ && problems.empty() && !index_fits(*connection_))
+        problems.push_back("the search index does not fit the messages");
+    return problems;
 }
 
 void ChatStore::interrupt_abandoned_answers() {

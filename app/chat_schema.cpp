@@ -49,6 +49,32 @@ CREATE TABLE messages (
 CREATE INDEX messages_by_parent ON messages (chat, parent);
 CREATE INDEX streaming_messages ON messages (chat) WHERE state = 'streaming';
 PRAGMA application_id = 0x6E656D6F;
+)",
+    // The index has no copy of the texts: it reads them through the view. Two newlines follow each
+    // text for the sake of short words (chat_search.cpp). An answer is indexed when it is whole,
+    // not again with every word.
+    R"(
+CREATE VIEW searchable_messages (id, content) AS
+    SELECT id, content || x'0A0A' FROM messages WHERE state <> 'streaming';
+CREATE VIRTUAL TABLE message_index USING fts5 (
+    content, content = 'searchable_messages', content_rowid = 'id', tokenize = 'trigram');
+INSERT INTO message_index (message_index) VALUES ('rebuild');
+CREATE TRIGGER index_new_message AFTER INSERT ON messages WHEN new.state <> 'streaming' BEGIN
+    INSERT INTO message_index (rowid, content) VALUES (new.id, new.content || x'0A0A');
+END;
+CREATE TRIGGER unindex_deleted_message AFTER DELETE ON messages WHEN old.state <> 'streaming' BEGIN
+    INSERT INTO message_index (message_index, rowid, content)
+        VALUES ('delete', old.id, old.content || x'0A0A');
+END;
+CREATE TRIGGER unindex_old_text AFTER UPDATE OF content, state ON messages
+    WHEN old.state <> 'streaming' BEGIN
+    INSERT INTO message_index (message_index, rowid, content)
+        VALUES ('delete', old.id, old.content || x'0A0A');
+END;
+CREATE TRIGGER index_new_text AFTER UPDATE OF content, state ON messages
+    WHEN new.state <> 'streaming' BEGIN
+    INSERT INTO message_index (rowid, content) VALUES (new.id, new.content || x'0A0A');
+END;
 )"};
 
 int64_t schema_version(Connection& connection) {
@@ -75,9 +101,34 @@ std::filesystem::path back_up(Connection& connection, const std::filesystem::pat
     return target;
 }
 
+void apply_migrations(Connection& connection, int64_t from, int64_t to) {
+    for (int64_t version = from; version < to; ++version)
+        connection.run(kMigrations[static_cast<size_t>(version)]);
+}
+
+// All definitions but those of the tables that FTS5 makes for itself.
+std::string definitions(Connection& connection) {
+    Statement rows = connection.prepare(
+        "SELECT type, name, sql FROM sqlite_schema WHERE NOT (type = 'table' AND name GLOB "
+        "'message_index_*') ORDER BY type, name");
+    std::string text;
+    while (rows.step())
+        for (const int column : {0, 1, 2}) text += rows.text(column) + '\n';
+    return text;
+}
+
 }  // namespace
 
-void check_schema_version(Connection& connection, const std::filesystem::path& file) {
+void check_library() {
+    try {
+        Connection sample;
+        apply_migrations(sample, 0, kChatSchemaVersion);
+    } catch (const DatabaseDamaged& error) {
+        fail(ErrorCode::runtime, "SQLite was built without what the chats need: {}", error.what());
+    }
+}
+
+void check_schema(Connection& connection, const std::filesystem::path& file) {
     const int64_t version = schema_version(connection);
     const bool is_empty = connection.integer("SELECT count(*) FROM sqlite_schema") == 0;
     const int64_t application = connection.integer("PRAGMA application_id");
@@ -89,6 +140,13 @@ void check_schema_version(Connection& connection, const std::filesystem::path& f
         fail(ErrorCode::bad_file,
              "{}: was written by a newer nemo (format {}, this one knows up to {}), left as it is",
              file.string(), version, kChatSchemaVersion);
+    Connection expected;
+    apply_migrations(expected, 0, version);
+    if (definitions(connection) != definitions(expected))
+        throw DatabaseDamaged(ErrorCode::bad_file,
+                              fmt::format("{}: the file is damaged (its tables are not those of "
+                                          "format {})",
+                                          file.string(), version));
 }
 
 void migrate_schema(Connection& connection, const std::filesystem::path& file,
@@ -101,8 +159,7 @@ void migrate_schema(Connection& connection, const std::filesystem::path& file,
                         "before.",
                         back_up(connection, file).string()));
     Transaction transaction(connection);
-    for (int64_t from = version; from < kChatSchemaVersion; ++from)
-        connection.run(kMigrations[static_cast<size_t>(from)]);
+    apply_migrations(connection, version, kChatSchemaVersion);
     connection.run(fmt::format("PRAGMA user_version = {}", kChatSchemaVersion).c_str());
     transaction.commit();
 }

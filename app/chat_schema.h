@@ -10,11 +10,15 @@ namespace nemo {
 class Connection;
 
 // In SQLite's user_version; grows with every change of the tables.
-constexpr int kChatSchemaVersion = 1;
+constexpr int kChatSchemaVersion = 2;
 
-// Throws Error{bad_file}, and has changed nothing, if the file is not one of nemo's or is of a
-// newer version.
-void check_schema_version(Connection& connection, const std::filesystem::path& file);
+// Throws Error{runtime} if this SQLite lacks something that the tables need.
+void check_library();
+
+// Throws Error{bad_file} if the file is not one of nemo's or is of a newer version, and
+// DatabaseDamaged if its tables are not exactly those of its version: triggers that somebody else
+// put there must not run. Has changed nothing then.
+void check_schema(Connection& connection, const std::filesystem::path& file);
 
 // Brings the file to kChatSchemaVersion. An older one is first copied to FILE.backup-vN; a sentence
 // about that goes to `notices`.

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <chrono>
+#include <unordered_map>
 
 namespace nemo {
 
@@ -111,22 +112,36 @@ void ChatStore::need_writable() const {
 }
 
 int64_t ChatStore::create_chat(const NewChat& chat) {
-    need_writable();
     const Timestamp time = now();
+    return insert_chat({.title = chat.title,
+                        .has_own_title = !chat.title.empty(),
+                        .folder = chat.folder,
+                        .system = chat.system,
+                        .model = chat.model,
+                        .settings = chat.settings,
+                        .created = time,
+                        .updated = time});
+}
+
+int64_t ChatStore::insert_chat(const Chat& chat) {
+    need_writable();
     connection_
         ->prepare(
             "INSERT INTO chats (title, has_own_title, folder, is_pinned, system, model_path, "
-            "model_name, model_identity, settings, created, updated) "
-            "VALUES (?1, ?2, ?3, 0, ?4, ?5, ?6, ?7, ?8, ?9, ?9)")
+            "model_name, model_identity, settings, created, updated, deleted) "
+            "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)")
         .bind(chat.title)
-        .bind(int64_t{!chat.title.empty()})
+        .bind(int64_t{chat.has_own_title})
         .bind(chat.folder)
+        .bind(int64_t{chat.is_pinned})
         .bind(chat.system)
         .bind(chat.model.path)
         .bind(chat.model.name)
         .bind(chat.model.identity)
         .bind(to_json_text(chat.settings))
-        .bind(time)
+        .bind(chat.created)
+        .bind(chat.updated)
+        .bind(chat.deleted)
         .run();
     return connection_->last_insert_id();
 }
@@ -222,25 +237,58 @@ int64_t ChatStore::add_message(int64_t chat, const NewMessage& message) {
     this->chat(chat);  // throws if there is none
     if (message.parent != 0) check_member(*connection_, chat, message.parent);
     const Timestamp time = now();
-    connection_
-        ->prepare(
-            "INSERT INTO messages (chat, parent, role, content, reasoning, state, created, "
-            "stats) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")
-        .bind(chat)
-        .bind(null_if_zero(message.parent))
-        .bind(message.role)
-        .bind(message.content)
-        .bind(message.reasoning)
-        .bind(message_state_name(message.state))
-        .bind(time)
-        .bind(text_of(message.stats))
-        .run();
-    const int64_t id = connection_->last_insert_id();
+    const int64_t id = insert_message({.chat = chat,
+                                       .parent = message.parent,
+                                       .role = message.role,
+                                       .content = message.content,
+                                       .reasoning = message.reasoning,
+                                       .state = message.state,
+                                       .created = time,
+                                       .stats = message.stats});
     change_chat(chat, "leaf = ?2, updated = ?3").bind(id).bind(time).run();
     if (message.role == "user")
         change_chat(chat, "title = CASE title WHEN '' THEN ?2 ELSE title END")
             .bind(title_from(message.content))
             .run();
+    transaction.commit();
+    return id;
+}
+
+int64_t ChatStore::insert_message(const Message& message) {
+    connection_
+        ->prepare(
+            "INSERT INTO messages (chat, parent, role, content, reasoning, state, created, "
+            "stats) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")
+        .bind(message.chat)
+        .bind(null_if_zero(message.parent))
+        .bind(message.role)
+        .bind(message.content)
+        .bind(message.reasoning)
+        .bind(message_state_name(message.state))
+        .bind(message.created)
+        .bind(text_of(message.stats))
+        .run();
+    return connection_->last_insert_id();
+}
+
+int64_t ChatStore::add_copy(const Chat& chat, const std::vector<Message>& messages) {
+    Transaction transaction(*connection_);
+    const int64_t id = insert_chat(chat);
+    std::unordered_map<int64_t, int64_t> new_ids = {{0, 0}};
+    const auto new_id = [&](int64_t old_id) {
+        const auto found = new_ids.find(old_id);
+        if (found == new_ids.end())
+            fail(ErrorCode::usage, "message {} is referred to before it occurs", old_id);
+        return found->second;
+    };
+    for (Message message : messages) {
+        if (message.id <= 0 || new_ids.contains(message.id))
+            fail(ErrorCode::usage, "message id {} is not positive or occurs twice", message.id);
+        message.chat = id;
+        message.parent = new_id(message.parent);
+        new_ids[message.id] = insert_message(message);
+    }
+    change_chat(id, "leaf = ?2").bind(null_if_zero(new_id(chat.leaf))).run();
     transaction.commit();
     return id;
 }

@@ -22,6 +22,7 @@
 #pragma once
 
 #include "app/file_lock.h"
+#include "app/find_text.h"
 #include "core/json.h"
 
 #include <cstdint>
@@ -116,6 +117,15 @@ struct ChatFilter {
     bool pinned_first = true;
 };
 
+struct SearchHit {
+    int64_t chat = 0;
+    std::string title;    // the chat's
+    int64_t message = 0;  // 0: the title has the words
+    std::string role;
+    Timestamp created = 0;
+    Snippet snippet;
+};
+
 // Says that nobody else writes into this chat. Ends with the object or the program.
 class ChatLock {
 public:
@@ -164,6 +174,9 @@ public:
     // Makes it the chat's leaf.
     int64_t add_message(int64_t chat, const NewMessage& message);
     void update_answer(int64_t message, const AnswerUpdate& update);
+    // Stores a copy of a whole chat under new ids, with its times, state and leaf. The messages'
+    // ids only say who is whose parent; a parent comes before its children.
+    int64_t add_copy(const Chat& chat, const std::vector<Message>& messages);
     // Any message of the chat, or 0: before its first message (a retry of the first question).
     void set_leaf(int64_t chat, int64_t message);
 
@@ -179,13 +192,24 @@ public:
     // Where the youngest branch below this message ends: what to show when it is switched to.
     int64_t latest_leaf(int64_t message) const;
 
+    // Titles first, then messages, newest first, that have all the words of `text`, parts of words
+    // included, in any case. Not in reasoning, deleted chats and answers still being written.
+    std::vector<SearchHit> search(std::string_view text, size_t limit = 50) const;
+
+    // What a thorough check of the file finds, in SQLite's words; empty if it is sound.
+    std::vector<std::string> problems() const;
+
 private:
     ChatStore() = default;
     void open_for_writing();
     void open_for_reading(const std::string& reason);
     void connect();
+    void repair_or_fail();
+    void fail_on(const std::vector<std::string>& found) const;
     void start_anew(const std::string& reason);
     void interrupt_abandoned_answers();
+    int64_t insert_chat(const Chat& chat);
+    int64_t insert_message(const Message& message);
     Statement change_chat(int64_t chat, const char* assignment) const;
     void need_writable() const;
 

@@ -1,5 +1,6 @@
 #include "app/sqlite.h"
 
+#include "core/private_file.h"
 #include "core/utf8.h"
 
 #include <sqlite3.h>
@@ -25,6 +26,33 @@ std::string uri_of(const std::filesystem::path& path, const char* parameters) {
     return uri + parameters;
 }
 
+// Best effort: where it cannot be written, the damage will be met again.
+void mark_damaged(const std::filesystem::path& path) {
+    if (path.empty()) return;  // in memory
+    try {
+        ensure_private_file(damage_mark(path));
+    } catch (const Error&) {
+    }
+}
+
+[[noreturn]] void fail_damaged(const std::string& path, std::string_view problem) {
+    mark_damaged(path);
+    throw DatabaseDamaged(ErrorCode::bad_file,
+                          fmt::format("{}: the file is damaged ({})", path, problem));
+}
+
+// Why the last access to the file or its log failed; 0 if that is not known.
+int last_system_error(sqlite3* database) {
+    if (const int error = sqlite3_system_errno(database); error != 0) return error;
+    int error = 0;
+    sqlite3_file* log = nullptr;
+    sqlite3_file_control(database, "main", SQLITE_FCNTL_LAST_ERRNO, &error);
+    sqlite3_file_control(database, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
+    if (error == 0 && log != nullptr && log->pMethods != nullptr)
+        log->pMethods->xFileControl(log, SQLITE_FCNTL_LAST_ERRNO, &error);
+    return error;
+}
+
 // Says what to do, where that is known.
 [[noreturn]] void fail_with(int code, const char* message, int system_error,
                             const std::string& path) {
@@ -34,12 +62,14 @@ std::string uri_of(const std::filesystem::path& path, const char* parameters) {
             throw std::bad_alloc();
         case SQLITE_CORRUPT:
         case SQLITE_NOTADB:
-            throw DatabaseDamaged(ErrorCode::bad_file,
-                                  fmt::format("{}: the file is damaged ({})", path, message));
+            fail_damaged(path, message);
         case SQLITE_FULL:
             throw DatabaseUnwritable(
                 ErrorCode::runtime, fmt::format("{}: the disk is full; nothing was changed", path));
         case SQLITE_READONLY:
+            // Permissions have been looked at before, so it is the file's header that says so.
+            if (code == SQLITE_READONLY) fail_damaged(path, "its header forbids writing");
+            [[fallthrough]];
         case SQLITE_CANTOPEN:
         case SQLITE_PERM:
             throw DatabaseUnwritable(ErrorCode::runtime,
@@ -47,8 +77,7 @@ std::string uri_of(const std::filesystem::path& path, const char* parameters) {
         case SQLITE_IOERR:
             // A file that ends too early is damage, not a failing disk.
             if (code == SQLITE_IOERR_SHORT_READ || code == SQLITE_IOERR_CORRUPTFS)
-                throw DatabaseDamaged(ErrorCode::bad_file,
-                                      fmt::format("{}: the file is damaged ({})", path, message));
+                fail_damaged(path, message);
             throw DatabaseUnwritable(ErrorCode::runtime,
                                      fmt::format("{}: reading or writing failed: {}; nothing was "
                                                  "changed",
@@ -57,12 +86,20 @@ std::string uri_of(const std::filesystem::path& path, const char* parameters) {
         case SQLITE_LOCKED:
             fail(ErrorCode::runtime, "{}: another program has been writing to it for over {} s",
                  path, Connection::kBusyTimeout.count());
+        case SQLITE_ERROR:
+            // Our statements are right, so the content does not fit them. That the library can do
+            // what they need is tried beforehand, in memory.
+            fail_damaged(path, message);
         default:
             fail(ErrorCode::runtime, "{}: {}", path, message);
     }
 }
 
 }  // namespace
+
+std::filesystem::path damage_mark(const std::filesystem::path& path) {
+    return path.string() + "-damaged";
+}
 
 Statement::Statement(Statement&& other) noexcept
     : connection_(other.connection_),
@@ -134,18 +171,25 @@ std::string Statement::text(int column) const {
 }
 
 Connection::Connection(const std::filesystem::path& path, Mode mode) : path_(path) {
-    const int access = mode == Mode::read_write ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY;
-    const std::string uri = uri_of(path, mode == Mode::immutable ? "?immutable=1" : "");
+    open(uri_of(path, mode == Mode::immutable ? "?immutable=1" : ""),
+         mode == Mode::read_write ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY);
+}
+
+Connection::Connection() {
+    open(":memory:", SQLITE_OPEN_READWRITE);
+}
+
+void Connection::open(const std::string& uri, int flags) {
     const int code = sqlite3_open_v2(uri.c_str(), &database_,
-                                     access | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX |
+                                     flags | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX |
                                          SQLITE_OPEN_NOFOLLOW | SQLITE_OPEN_EXRESCODE,
                                      nullptr);
     try {
         if (code != SQLITE_OK) fail_now();
         sqlite3_busy_timeout(database_, static_cast<int>(kBusyTimeout.count()) * 1000);
         sqlite3_db_config(database_, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
-        run("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA foreign_keys = ON;"
-            "PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY;");
+        run("PRAGMA cell_size_check = ON; PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL;"
+            "PRAGMA temp_store = MEMORY;");
     } catch (...) {
         sqlite3_close(database_);
         throw;
@@ -160,7 +204,7 @@ void Connection::fail_now() {
     if (database_ == nullptr) throw std::bad_alloc();
     const int code = sqlite3_extended_errcode(database_);
     const bool is_io = (code & 0xFF) == SQLITE_IOERR || (code & 0xFF) == SQLITE_CANTOPEN;
-    fail_with(code, sqlite3_errmsg(database_), is_io ? sqlite3_system_errno(database_) : 0,
+    fail_with(code, sqlite3_errmsg(database_), is_io ? last_system_error(database_) : 0,
               path_.string());
 }
 

@@ -1,6 +1,6 @@
 // The only door to SQLite: a connection, statements and transactions that clean up after
-// themselves. Every file is opened as hostile: no trust in the schema, pages checked as they are
-// read, no symbolic link followed. Text that comes out is valid UTF-8.
+// themselves. Every file is opened as hostile: pages are checked as they are read, no symbolic link
+// is followed, text that comes out is valid UTF-8.
 #pragma once
 
 #include "core/error.h"
@@ -27,6 +27,10 @@ class DatabaseUnwritable : public Error {
 public:
     using Error::Error;
 };
+
+// Beside a file in which damage was met: a reason to check it thoroughly when it is opened again,
+// which takes too long to be done always.
+std::filesystem::path damage_mark(const std::filesystem::path& path);
 
 // One prepared statement. Parameters ?1, ?2, ... are bound in the order of the arguments; columns
 // count from 0. Lives no longer than its connection.
@@ -69,6 +73,7 @@ public:
                     // seen
     };
     Connection(const std::filesystem::path& path, Mode mode);
+    Connection();  // an empty database in memory
     ~Connection();
     Connection(const Connection&) = delete;
     Connection& operator=(const Connection&) = delete;
@@ -89,6 +94,7 @@ public:
 
 private:
     friend class Statement;
+    void open(const std::string& uri, int flags);
     [[noreturn]] void fail_now();
 
     std::filesystem::path path_;
