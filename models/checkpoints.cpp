@@ -1,5 +1,7 @@
 #include "models/checkpoints.h"
 
+#include "core/error.h"
+
 #include <algorithm>
 #include <bit>
 #include <tuple>
@@ -17,7 +19,18 @@ bool is_prefix(std::span<const int32_t> prefix, std::span<const int32_t> ids) {
     return prefix.size() <= ids.size() && std::ranges::equal(prefix, ids.first(prefix.size()));
 }
 
+bool spilled_before(const Checkpoint& a, const Checkpoint& b) {
+    return std::tuple(a.in_memory(), a.kind, a.last_use) <
+           std::tuple(b.in_memory(), b.kind, b.last_use);
+}
+
 }  // namespace
+
+Checkpoints::Checkpoints(const SequenceState& live, const CheckpointLimits& limits)
+    : live_(live), budget_(limits.budget) {
+    if (!limits.spill_folder.empty())
+        spill_.emplace(limits.spill_folder, limits.spill_budget, live);
+}
 
 int64_t common_prefix(std::span<const int32_t> a, std::span<const int32_t> b) {
     return std::ranges::mismatch(a, b).in1 - a.begin();
@@ -46,10 +59,9 @@ Checkpoint* Checkpoints::find_exact(std::span<const int32_t> ids) {
     return found == items_.end() ? nullptr : &*found;
 }
 
-std::vector<const Checkpoint*> Checkpoints::best_to_save(std::span<const int32_t> tokens,
-                                                         size_t n) const {
-    std::vector<const Checkpoint*> best;
-    for (const Checkpoint& item : items_)
+std::vector<Checkpoint*> Checkpoints::best_to_save(std::span<const int32_t> tokens, size_t n) {
+    std::vector<Checkpoint*> best;
+    for (Checkpoint& item : items_)
         if (item.kind == CheckpointKind::chat) best.push_back(&item);
     std::ranges::sort(best, std::ranges::greater(), [&](const Checkpoint* item) {
         const bool on_the_way = is_prefix(item->tokens, tokens);
@@ -64,13 +76,18 @@ void Checkpoints::add(Checkpoint checkpoint) {
     touch(items_.back());
 }
 
+int64_t Checkpoints::n_item_bytes() const {
+    return live_.n_recurrent() * static_cast<int64_t>(sizeof(float));
+}
+
 int64_t Checkpoints::n_bytes() const {
     std::unordered_set<const KvPage*> counted;
     for (const auto& page : live_.pages()) counted.insert(page.get());
     const size_t n_live = counted.size();
     for (const Checkpoint& item : items_)
-        for (const auto& page : item.state.pages) counted.insert(page.get());
-    return std::ssize(items_) * live_.n_recurrent() * static_cast<int64_t>(sizeof(float)) +
+        for (const auto& page : item.state.pages)
+            if (page != nullptr) counted.insert(page.get());
+    return std::ranges::count_if(items_, &Checkpoint::in_memory) * n_item_bytes() +
            static_cast<int64_t>(counted.size() - n_live) * live_.page_layout().page_bytes();
 }
 
@@ -100,25 +117,101 @@ std::vector<const Checkpoint*> Checkpoints::branch_points(
 // Nothing that ranks above `most` is dropped.
 bool Checkpoints::drop_for(int64_t n_more, int most, std::span<const int32_t> live_tokens) {
     while (n_bytes() + n_more > budget_) {
+        if (spill_orphaned_pages()) continue;
         const std::vector<const Checkpoint*> points = branch_points(live_tokens);
         // By class, then by last use.
         const auto rank = [&](const Checkpoint& item) {
             int value = static_cast<int>(item.kind);
             if (std::ranges::count(points, &item) > 0) value = kBranchPoint;
             if (n_more == 0 && item.last_use == clock_) value = kNewest;
-            return std::pair(value, item.last_use);
+            return std::tuple(!item.in_memory(), value, item.last_use);
         };
         const auto least = std::ranges::min_element(items_, {}, rank);
-        if (least == items_.end() || rank(*least).first > most) return false;
-        items_.erase(least);
+        if (least == items_.end() || !least->in_memory() || std::get<1>(rank(*least)) > most)
+            return false;
+        put_away(least);
     }
     return true;
 }
 
+void Checkpoints::put_away(Iterator item) {
+    try {
+        if (spill_) {
+            item->recurrent_on_disk = spill_->spill_recurrent(item->state.recurrent);
+            item->state.recurrent.reset();
+            item->pages_on_disk.resize(item->state.pages.size());
+            return limit_spill();
+        }
+    } catch (const Error& error) {
+        spill_problem_ = error.what();
+    }
+    items_.erase(item);
+}
+
+// Whether there were any: pages that only states on disk still have.
+bool Checkpoints::spill_orphaned_pages() {
+    if (!spill_) return false;
+    std::unordered_set<const KvPage*> used;
+    for (const auto& page : live_.pages()) used.insert(page.get());
+    for (const Checkpoint& item : items_)
+        for (const auto& page : item.state.pages)
+            if (item.in_memory()) used.insert(page.get());
+    bool found = false;
+    for (auto item = items_.begin(); item != items_.end();) {
+        const auto next = std::next(item);
+        try {
+            for (size_t i = 0; i < item->state.pages.size(); ++i) {
+                std::shared_ptr<KvPage>& page = item->state.pages[i];
+                if (page == nullptr || used.count(page.get()) > 0) continue;
+                found = true;
+                item->pages_on_disk[i] = spill_->spill_page(page);
+                page.reset();
+            }
+        } catch (const Error& error) {
+            spill_problem_ = error.what();
+            items_.erase(item);
+        }
+        item = next;
+    }
+    limit_spill();
+    return found;
+}
+
+void Checkpoints::limit_spill() {
+    while (spill_->is_full()) {
+        const auto least = std::ranges::min_element(items_, spilled_before);
+        if (least == items_.end() || least->in_memory()) return;
+        items_.erase(least);
+    }
+}
+
+bool Checkpoints::load(Checkpoint& checkpoint) {
+    if (checkpoint.in_memory()) return true;
+    try {
+        StateSnapshot state = {checkpoint.state.position,
+                               spill_->load_recurrent(*checkpoint.recurrent_on_disk),
+                               checkpoint.state.pages};
+        for (size_t i = 0; i < state.pages.size(); ++i)
+            if (state.pages[i] == nullptr)
+                state.pages[i] = spill_->load_page(checkpoint.pages_on_disk[i]);
+        checkpoint.state = std::move(state);
+        checkpoint.recurrent_on_disk.reset();
+        checkpoint.pages_on_disk.clear();
+        return true;
+    } catch (const Error& error) {
+        spill_problem_ = error.what();
+        items_.remove_if([&](const Checkpoint& item) { return &item == &checkpoint; });
+        return false;
+    }
+}
+
 bool Checkpoints::make_room(CheckpointKind kind, std::span<const int32_t> live_tokens) {
-    const int64_t n_more = live_.n_recurrent() * static_cast<int64_t>(sizeof(float));
-    const int most = kind == CheckpointKind::chat ? kBranchPoint : static_cast<int>(kind);
-    return n_more <= budget_ && drop_for(n_more, most, live_tokens);
+    const int64_t n_more = n_item_bytes();
+    // A disk takes anything but what is only kept in case.
+    const bool spills = spill_ && kind != CheckpointKind::periodic;
+    if (n_more > budget_) return spills;
+    const bool any = spills || kind == CheckpointKind::chat;
+    return drop_for(n_more, any ? kBranchPoint : static_cast<int>(kind), live_tokens);
 }
 
 void Checkpoints::enforce_budget(std::span<const int32_t> live_tokens) {

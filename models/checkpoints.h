@@ -5,13 +5,16 @@
 // goes first when it is used up: checkpoints at even distances in a long prompt, then states that
 // were left for another branch, then those the caller asked for (the structure of the chat), then
 // those at which two kept continuations part, and the newest of all last; the least recently used
-// of its class first.
+// of its class first. With a folder to spill to, it goes to disk and comes back when it is used;
+// pages go there when no state in memory has them any more.
 #pragma once
 
 #include "models/sequence_state.h"
+#include "models/state_spill.h"
 
 #include <cstdint>
 #include <list>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -24,6 +27,17 @@ struct Checkpoint {
     CheckpointKind kind;
     StateSnapshot state;
     uint64_t last_use = 0;  // larger is later
+    // What is not in `state` because it was spilled.
+    std::shared_ptr<const SpilledBytes> recurrent_on_disk;
+    std::vector<std::shared_ptr<SpilledPage>> pages_on_disk;  // null: in memory
+
+    bool in_memory() const { return recurrent_on_disk == nullptr; }
+};
+
+struct CheckpointLimits {
+    int64_t budget = 0;                  // bytes in memory
+    std::filesystem::path spill_folder;  // empty: what does not fit is lost
+    int64_t spill_budget = 0;            // bytes there; 0: a quarter of what the disk has left
 };
 
 // Number of tokens that both start with.
@@ -31,16 +45,17 @@ int64_t common_prefix(std::span<const int32_t> a, std::span<const int32_t> b);
 
 class Checkpoints {
 public:
-    // Kept are at most `budget` bytes of recurrent states and of pages that `live` does not hold
-    // anyway.
-    Checkpoints(const SequenceState& live, int64_t budget) : live_(live), budget_(budget) {}
+    // Counted are recurrent states and the pages that `live` does not hold anyway.
+    Checkpoints(const SequenceState& live, const CheckpointLimits& limits);
 
     // The longest prefix of `ids`, shorter than all of them, whose state is kept; null: none.
     Checkpoint* find(std::span<const int32_t> ids);
+    // Brings all of a checkpoint back into memory. False if the disk lost it: then it is gone.
+    bool load(Checkpoint& checkpoint);
     Checkpoint* find_exact(std::span<const int32_t> ids);
     // Up to `n` that the caller asked for: first those on the way to `tokens`, from their end, then
     // others, the newest first.
-    std::vector<const Checkpoint*> best_to_save(std::span<const int32_t> tokens, size_t n) const;
+    std::vector<Checkpoint*> best_to_save(std::span<const int32_t> tokens, size_t n);
     // How much of `ids` can be reused of what `tokens` led to: all of a strict prefix, or what is
     // common if the state can be cut.
     int64_t n_reusable(std::span<const int32_t> tokens, std::span<const int32_t> ids) const;
@@ -51,22 +66,31 @@ public:
     void touch(Checkpoint& checkpoint) { checkpoint.last_use = ++clock_; }
     // Leaves ever fewer of the periodic checkpoints of a text, the further back they are.
     void thin_out(std::span<const int32_t> tokens, int64_t interval);
-    // Drops until all fits.
+    // Drops or spills until all fits.
     void enforce_budget(std::span<const int32_t> live_tokens);
     void clear() { items_.clear(); }
 
     const std::list<Checkpoint>& items() const { return items_; }
-    int64_t n_bytes() const;
     int64_t budget() const { return budget_; }
+    int64_t n_bytes() const;  // in memory
+    int64_t n_spilled_bytes() const { return spill_ ? spill_->n_bytes() : 0; }
+    // Why the last state that should have been spilled or brought back was lost; empty: none was.
+    const std::string& spill_problem() const { return spill_problem_; }
 
 private:
     using Iterator = std::list<Checkpoint>::iterator;
+    int64_t n_item_bytes() const;
     bool drop_for(int64_t n_more, int most, std::span<const int32_t> live_tokens);
+    void put_away(Iterator item);
+    bool spill_orphaned_pages();
+    void limit_spill();
     // The last kept states before two kept texts part.
     std::vector<const Checkpoint*> branch_points(std::span<const int32_t> live_tokens) const;
 
     const SequenceState& live_;
     int64_t budget_;
+    std::optional<StateSpill> spill_;
+    std::string spill_problem_;
     uint64_t clock_ = 0;
     std::list<Checkpoint> items_;
 };

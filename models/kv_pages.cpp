@@ -40,7 +40,9 @@ void KvPageTable::make_writable(int64_t begin, int64_t end) {
             data_.push_back(pages_.back()->data());
         }
         std::shared_ptr<KvPage>& page = pages_[i];
-        if (page->n_rows > n_kept && page.use_count() > 1) {
+        if (page->n_rows > n_kept && page.use_count() == 1) {
+            ++page->n_rewrites;
+        } else if (page->n_rows > n_kept) {
             const std::shared_ptr<KvPage> copy = new_kv_page(layout_, backend_);
             if (n_kept > 0)
                 backend_.copy(page->memory.get(),

@@ -49,7 +49,8 @@ private:
 
 struct KvPage {
     FloatBuffer memory;
-    int64_t n_rows = 0;  // written by whoever has it; what lies above belongs to nobody
+    int64_t n_rows = 0;       // written by whoever has it; what lies above belongs to nobody
+    uint64_t n_rewrites = 0;  // how often its only owner went back and wrote over rows
 
     std::byte* data() const { return reinterpret_cast<std::byte*>(memory.get()); }
 };

@@ -40,7 +40,8 @@ public:
     void advance(int64_t n_tokens) { position_ += n_tokens; }
     // Back to the empty sequence.
     void reset();
-    // Makes room for `n_positions` tokens in the key-value caches.
+    // Makes room for `n_positions` tokens in the key-value caches. For as many as there are: what
+    // would be copied then because others share it is copied now.
     void reserve(int64_t n_positions);
 
     // Shares the pages and leaves out the recurrent state, which somebody captured.
@@ -54,6 +55,7 @@ public:
     // Back to an earlier position; only for models without recurrent layers.
     void cut(int64_t position);
 
+    std::shared_ptr<KvPage> new_page() const { return new_kv_page(page_layout_, backend_); }
     FloatBuffer new_recurrent() const { return backend_.alloc(n_recurrent_); }
     const float* recurrent() const { return recurrent_.get(); }
     // Floats of recurrent state, all layers; 0: any position can be cut to.

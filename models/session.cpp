@@ -28,7 +28,9 @@ Session::Session(const Model& model, const SessionOptions& options)
       interval_(options.checkpoint_interval),
       work_(model.backend()),
       state_(model.config(), model.backend(), options.kv_types),
-      checkpoints_(state_, state_budget(options.state_budget)) {
+      checkpoints_(state_, {.budget = state_budget(options.state_budget),
+                            .spill_folder = options.spill_folder,
+                            .spill_budget = options.spill_budget}) {
     NEMO_ASSERT(chunk_ > 0 && interval_ > 0);
     if (n_context_ <= 0) n_context_ = kDefaultContext;
 }
@@ -110,8 +112,12 @@ int64_t Session::n_reusable(std::span<const int32_t> ids) const {
 // another answer, another version of a message.
 void Session::go_back_to_prefix(std::span<const int32_t> ids) {
     const int64_t n_live = n_reusable_live(ids);
-    Checkpoint* kept = checkpoints_.find(ids);
-    const int64_t n_kept = kept == nullptr ? 0 : checkpoints_.n_reusable(kept->tokens, ids);
+    Checkpoint* kept = nullptr;
+    int64_t n_kept = 0;
+    do {
+        kept = checkpoints_.find(ids);
+        n_kept = kept == nullptr ? 0 : checkpoints_.n_reusable(kept->tokens, ids);
+    } while (n_kept > n_live && !checkpoints_.load(*kept));
     if (n_live >= n_kept && n_live == std::ssize(tokens_)) return;
 
     Checkpoint left = {tokens_, CheckpointKind::left, state_.take()};
@@ -119,6 +125,7 @@ void Session::go_back_to_prefix(std::span<const int32_t> ids) {
     const StateSnapshot& from = n_live >= n_kept ? left.state : kept->state;
     if (n > 0) state_.restore(from);
     if (n < state_.position()) state_.cut(n);
+    state_.reserve(n);
     tokens_.assign(ids.begin(), ids.begin() + n);
     has_logits_ = false;
 
@@ -198,7 +205,7 @@ SyncResult Session::sync(std::span<const int32_t> ids, std::span<const int64_t> 
 
 // ---- Files ----
 
-void Session::save(const std::filesystem::path& path, const SaveOptions& options) const {
+void Session::save(const std::filesystem::path& path, const SaveOptions& options) {
     const auto view = [&](std::span<const int32_t> tokens, const float* recurrent,
                           const KvPages& pages, std::optional<CheckpointKind> kind) {
         return StateView{
@@ -207,13 +214,15 @@ void Session::save(const std::filesystem::path& path, const SaveOptions& options
     std::vector<StateView> states;
     if (!tokens_.empty())
         states.push_back(view(tokens_, state_.recurrent(), state_.pages(), std::nullopt));
-    for (const Checkpoint* item : checkpoints_.best_to_save(tokens_, options.n_checkpoints))
-        states.push_back(
-            view(item->tokens, item->state.recurrent.get(), item->state.pages, item->kind));
+    for (Checkpoint* item : checkpoints_.best_to_save(tokens_, options.n_checkpoints))
+        if (checkpoints_.load(*item))
+            states.push_back(
+                view(item->tokens, item->state.recurrent.get(), item->state.pages, item->kind));
     const bool logits_fit = has_logits_ && options.coding == StateCoding::exact;
     write_state_file(path, model_, state_, states,
                      logits_fit ? std::span<const float>(logits_) : std::span<const float>(),
                      options.coding);
+    checkpoints_.enforce_budget(tokens_);
 }
 
 void Session::restore(const std::filesystem::path& path) {
@@ -222,6 +231,7 @@ void Session::restore(const std::filesystem::path& path) {
     if (stored.live) {
         tokens_ = std::move(stored.live->tokens);
         state_.become(std::move(stored.live->state));
+        state_.reserve(state_.position());
         logits_ = std::move(stored.logits);
         has_logits_ = !logits_.empty();
     }

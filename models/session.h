@@ -20,6 +20,8 @@ struct SessionOptions {
     int64_t chunk = 256;  // prompt tokens taken in at once; bounds scratch memory and stop latency
     KvTypes kv_types;     // number formats of the key-value caches
     int64_t state_budget = 0;  // bytes of kept states; 0: a quarter of the memory that is free now
+    std::filesystem::path spill_folder;  // where states go that do not fit; empty: they are lost
+    int64_t spill_budget = 0;            // bytes there; 0: a quarter of what the disk has left
     int64_t checkpoint_interval = 2048;  // tokens between checkpoints inside a long prompt
 };
 
@@ -65,7 +67,7 @@ public:
                     const Cancelled& cancelled = {});
     // Writes the state and the checkpoints that are most likely to be needed to a file that only
     // the user may read. Throws Error{runtime} if it cannot be written.
-    void save(const std::filesystem::path& path, const SaveOptions& options = {}) const;
+    void save(const std::filesystem::path& path, const SaveOptions& options = {});
     // Becomes what was saved. Throws Error{bad_file} with the reason if the file is damaged or does
     // not belong to this model, these cache types and this context; the session stays as it was.
     void restore(const std::filesystem::path& path);

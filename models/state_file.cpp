@@ -128,7 +128,6 @@ public:
     StateReader(const MappedFile& file, const Model& model, const SequenceState& layout,
                 int64_t n_context)
         : file_(file),
-          backend_(model.backend()),
           layout_(layout),
           directory_(read_state_directory(file.bytes(), file.path(),
                                           {.model = model.file().fingerprint(),
@@ -199,7 +198,7 @@ private:
     std::shared_ptr<KvPage> page(uint32_t number) {
         std::shared_ptr<KvPage>& page = pages_[number];
         if (page != nullptr) return page;
-        page = new_kv_page(layout_.page_layout(), backend_);
+        page = layout_.new_page();
         jobs_.push_back([this, number, target = page.get()] {
             const StateDirectory::Page& stored = directory_.pages[number];
             unpack_page(stored_bytes(stored.block), stored.block, layout_.page_layout(),
@@ -209,7 +208,6 @@ private:
     }
 
     const MappedFile& file_;
-    Backend& backend_;
     const SequenceState& layout_;
     StateDirectory directory_;
     std::unordered_map<const BlockEntry*, uint64_t> offsets_;

@@ -12,7 +12,7 @@ using namespace nemo;
 
 namespace {
 
-constexpr SessionOptions kOptions = {.n_context = 1000, .chunk = 32};
+const SessionOptions kOptions = {.n_context = 1000, .chunk = 32};
 
 // The reason why `path` is refused; empty if it is not.
 std::string refusal(Session& session, const std::filesystem::path& path) {
