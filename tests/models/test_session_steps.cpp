@@ -31,7 +31,7 @@ public:
         options_.n_context = kMostTokens;
         options_.spill_folder = options.spill_folder.empty() ? "" : folder_ / "spill";
         begin_session();
-        texts_.push_back(random_text(150));
+        texts_.push_back(random_text(1 + below(500)));
     }
 
     void step() {
