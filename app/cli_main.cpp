@@ -21,6 +21,7 @@ int report(ErrorCode code, const char* message) {
 int run(const Command& command) {
     struct Runner {
         int operator()(const GenerateCommand& c) const { return run_generate(c); }
+        int operator()(const ChatCommand& c) const { return run_chat(c); }
         int operator()(const TokenizeCommand& c) const { return run_tokenize(c); }
         int operator()(const RenderCommand& c) const { return run_render(c); }
         int operator()(const EvalCommand& c) const { return run_eval(c); }

@@ -1,5 +1,6 @@
 #include "app/cli_options.h"
 
+#include "core/byte_size.h"
 #include "core/console.h"
 #include "core/error.h"
 #include "core/version.h"
@@ -20,12 +21,20 @@ constexpr const char* kExamples = R"(Examples:
   nemo-cli -m model.gguf -p "Summarise this" < notes.txt
   nemo-cli -m model.gguf -sys "Answer in French." -p "Good morning" --temp 0
   nemo-cli -m model.gguf --raw -p "Once upon a time" -n 100
+  nemo-cli chat -m model.gguf
   nemo-cli info model.gguf
   nemo-cli perplexity -m model.gguf -f text.txt
 
 Piped text comes before -p. The answer, and nothing else, goes to standard output.
 Exit status: 0 ok, 1 failure, 2 usage, 3 bad model or file, 4 out of memory,
 5 context full, 130 interrupted (Ctrl-C), 141 reader closed the pipe.)";
+
+constexpr const char* kChatNotes =
+    R"(In the chat, /help lists the commands: /regen, /edit, /undo, /tree, /branch, /think, /set, ...
+Ctrl-C stops an answer and keeps it, Ctrl-D leaves. A message is saved before it is answered, an
+answer while it is written. -m is not needed with --chat and --continue. If standard input is not
+a terminal, each line is a message, and standard output carries the answers only.
+Settings given here stay with the chat.)";
 
 constexpr const char* kImatrixNotes =
     R"(Importance: the mean of x^2 for every input column of every matrix of the layers, per expert
@@ -154,6 +163,30 @@ void define_generate(CLI::App& app, GenerateCommand& command) {
     app.add_flag("-v,--verbose", command.verbose, "Statistics even if it is not a terminal");
     add_thinking_options(app, command.answer, command.hide_thinking);
     add_answer_options(app, command.answer);
+}
+
+CLI::App* define_chat(CLI::App& app, ChatCommand& command) {
+    CLI::App* sub = app.add_subcommand("chat", "Talk with a model; every chat is kept");
+    add_session_options(*sub, command.model);
+    sub->add_option_function<std::string>(
+           "--state-budget",
+           [&command](const std::string& text) {
+               command.model.state_budget = static_cast<int64_t>(parse_byte_size(text));
+           },
+           "Memory for states to come back to, e.g. 2GiB (default: a quarter of what is free)")
+        ->type_name("SIZE");
+    CLI::Option* chat = sub->add_option("--chat", command.chat, "Go on with this chat")
+                            ->check(between(int64_t{1}, INT64_MAX))
+                            ->type_name("NUMBER");
+    sub->add_flag("--continue", command.continues, "Go on with the chat used last")->excludes(chat);
+    sub->add_option("--sys,--system-prompt", command.system, "System prompt (also -sys)")
+        ->type_name("TEXT");
+    sub->add_flag("--quiet", command.quiet, "Nothing on standard error but errors");
+    sub->add_flag("-v,--verbose", command.verbose, "Statistics even if it is not a terminal");
+    add_thinking_options(*sub, command.answer, command.hide_thinking);
+    add_answer_options(*sub, command.answer);
+    sub->footer(kChatNotes);
+    return sub;
 }
 
 CLI::App* define_tokenize(CLI::App& app, TokenizeCommand& command) {
@@ -308,6 +341,7 @@ ParsedCommandLine parse_command_line(const std::vector<std::string>& arguments) 
     app.set_version_flag("--version", std::string("nemo-cli ") + kVersion);
     app.require_subcommand(0, 1);
     GenerateCommand generate;
+    ChatCommand chat;
     TokenizeCommand tokenize;
     RenderCommand render;
     EvalCommand eval;
@@ -316,6 +350,7 @@ ParsedCommandLine parse_command_line(const std::vector<std::string>& arguments) 
     BenchCommand bench;
     InfoCommand info;
     define_generate(app, generate);
+    const CLI::App* chat_app = define_chat(app, chat);
     const CLI::App* tokenize_app = define_tokenize(app, tokenize);
     const CLI::App* render_app = define_render(app, render);
     const CLI::App* eval_app = define_eval(app, eval);
@@ -340,7 +375,9 @@ ParsedCommandLine parse_command_line(const std::vector<std::string>& arguments) 
                                                terminal_safe_line(error.what()));
         return parsed;
     }
-    if (tokenize_app->parsed())
+    if (chat_app->parsed())
+        parsed.command = chat;
+    else if (tokenize_app->parsed())
         parsed.command = tokenize;
     else if (render_app->parsed())
         parsed.command = render;

@@ -10,8 +10,9 @@
 
 namespace nemo {
 
-using Command = std::variant<GenerateCommand, TokenizeCommand, RenderCommand, EvalCommand,
-                             PerplexityCommand, ImatrixCommand, BenchCommand, InfoCommand>;
+using Command =
+    std::variant<GenerateCommand, ChatCommand, TokenizeCommand, RenderCommand, EvalCommand,
+                 PerplexityCommand, ImatrixCommand, BenchCommand, InfoCommand>;
 
 struct ParsedCommandLine {
     Command command;

@@ -3,12 +3,10 @@
 #include "app/commands.h"
 #include "app/engine.h"
 #include "app/prompt_input.h"
+#include "app/prompt_progress.h"
 #include "core/console.h"
 #include "core/error.h"
 #include "core/interrupt.h"
-#include "core/progress_line.h"
-
-#include <optional>
 
 namespace nemo {
 
@@ -36,19 +34,6 @@ void print_statistics(const GenerateResult& result) {
         result.n_generated, result.generate_seconds,
         per_second(result.n_generated, result.generate_seconds),
         finish_reason_name(result.reason)));
-}
-
-// How far a long prompt is read; wipes the line once all of it is.
-void show_progress(std::optional<ProgressLine>& line, int64_t n_read, int64_t n_prompt) {
-    constexpr double kPatienceSeconds = 1.0;
-    if (n_read >= n_prompt) {
-        line.reset();
-    } else if (n_read > 0 && line->seconds() > kPatienceSeconds && line->due()) {
-        const double rate = per_second(n_read, line->seconds());
-        line->show(fmt::format("reading the prompt: {:3.0f}%, {:.0f} tokens/s, {:.0f} s left",
-                               100.0 * static_cast<double>(n_read) / static_cast<double>(n_prompt),
-                               rate, static_cast<double>(n_prompt - n_read) / rate));
-    }
 }
 
 // Names as llama-server has them.
@@ -101,13 +86,9 @@ int run_generate(const GenerateCommand& command) {
     const auto on_text = [&](TextPart part, std::string_view text) {
         if (!command.json) printer.show(part, text);
     };
-    std::optional<ProgressLine> progress;
-    if (!command.quiet) progress.emplace();
-    const auto cancelled = [&] {
-        if (progress) show_progress(progress, session.state().position(), std::ssize(prompt.ids));
-        return interrupted();
-    };
-    const GenerateResult result = engine.generate(session, prompt, options, on_text, cancelled);
+    PromptProgress progress(!command.quiet);
+    options.on_prompt = [&](int64_t n_done, int64_t n_prompt) { progress.show(n_done, n_prompt); };
+    const GenerateResult result = engine.generate(session, prompt, options, on_text, interrupted);
     if (command.json)
         write_stdout(result_json(result));
     else

@@ -19,6 +19,7 @@ struct ModelOptions {
     std::string template_file;  // instead of the model's own
     int threads = 0;
     int64_t n_context = 0;
+    int64_t state_budget = 0;  // bytes, 0: a part of the free memory
     KvTypes kv_types;
     LoadOptions load;
 };
@@ -38,6 +39,19 @@ struct GenerateCommand {
     bool verbose = false;
 };
 int run_generate(const GenerateCommand& command);
+
+// A conversation in the terminal.
+struct ChatCommand {
+    ModelOptions model;  // no path: the chat's
+    AnswerSettings answer;
+    std::optional<std::string> system;
+    int64_t chat = 0;        // 0: a new one
+    bool continues = false;  // the last one
+    bool hide_thinking = false;
+    bool quiet = false;
+    bool verbose = false;
+};
+int run_chat(const ChatCommand& command);
 
 struct TokenizeCommand {
     std::string model;

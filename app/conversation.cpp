@@ -122,9 +122,8 @@ AnswerReport Conversation::answer(int64_t question, const OnText& on_text,
     try {
         const ChatPrompt prompt =
             prompt_for(store_.path_to(question), settings_.effective_thinking());
-        const GenerateResult result = engine_.generate(
-            session_, prompt, settings_.generate_options(engine_.default_sampling()), on_piece,
-            cancelled);
+        const GenerateResult result =
+            engine_.generate(session_, prompt, generate_options(), on_piece, cancelled);
         stored.finish(state_of(result.reason), stats_of(result));
         return report_of(result, stored.id());
     } catch (const std::exception& error) {
@@ -133,6 +132,12 @@ AnswerReport Conversation::answer(int64_t question, const OnText& on_text,
         if (known == nullptr || known->code() != ErrorCode::context_full) throw;
         return {.message = stored.id(), .reason = FinishReason::context_full};
     }
+}
+
+GenerateOptions Conversation::generate_options() const {
+    GenerateOptions options = settings_.generate_options(engine_.default_sampling());
+    options.on_prompt = on_prompt_;
+    return options;
 }
 
 // The chat's own system prompt and a summary at the beginning of a branch make one system message.
@@ -172,7 +177,7 @@ AnswerReport Conversation::summarise_and_answer(const OnText& on_text, const Can
     kept.push_back(*question);
     before.resize(n_old);
     before.push_back({.role = "user", .content = kSummaryRequest});
-    GenerateOptions options = settings_.generate_options(engine_.default_sampling());
+    GenerateOptions options = generate_options();
     options.max_tokens = n_room;
     options.reasoning_budget = 0;
     const GenerateResult summary = engine_.generate(
@@ -239,6 +244,11 @@ void Conversation::set_settings(const AnswerSettings& settings) {
 
 void Conversation::set_system(const std::string& text) {
     store_.set_system(chat_.id, text);
+    reload();
+}
+
+void Conversation::set_title(const std::string& text) {
+    store_.set_title(chat_.id, text);
     reload();
 }
 

@@ -55,6 +55,10 @@ public:
 
     using OnText = Engine::OnText;
     using Cancelled = Session::Cancelled;
+    using OnPrompt = decltype(GenerateOptions::on_prompt);
+
+    // From now on told how far a prompt is read.
+    void set_on_prompt(OnPrompt on_prompt) { on_prompt_ = std::move(on_prompt); }
 
     // Adds a message and answers it. Throws what the engine and the store throw; the message stays,
     // and the answer so far is kept and marked as failed.
@@ -79,11 +83,13 @@ public:
     const AnswerSettings& settings() const { return settings_; }
     void set_settings(const AnswerSettings& settings);
     void set_system(const std::string& text);
+    void set_title(const std::string& text);  // empty: from the first message
 
     ContextUsage usage() const;
 
 private:
     AnswerReport answer(int64_t question, const OnText& on_text, const Cancelled& cancelled);
+    GenerateOptions generate_options() const;
     ChatPrompt prompt_for(const std::vector<Message>& messages, Thinking thinking) const;
     std::optional<Message> newest_user_message() const;
     size_t n_to_summarise(const std::vector<Message>& messages, int64_t n_room) const;
@@ -96,6 +102,7 @@ private:
     ChatLock lock_;
     Chat chat_;
     AnswerSettings settings_;
+    OnPrompt on_prompt_;
     std::tm opened_;  // the templates' clock: stands still, or a new day would change every prompt
 };
 

@@ -48,7 +48,11 @@ public:
 
     GenerateResult run(const Session::Cancelled& cancelled) {
         const auto start = Clock::now();
-        const SyncResult prompt = session_.sync(prompt_.ids, prompt_.checkpoints, cancelled);
+        const SyncResult prompt = session_.sync(prompt_.ids, prompt_.checkpoints, [&] {
+            show_progress(session_.state().position());
+            return cancelled && cancelled();
+        });
+        show_progress(std::ssize(prompt_.ids));
         for (const int32_t token : prompt_.ids) sampler_.accept(token);
         result_.n_reused = prompt.n_reused;
         result_.n_read = prompt.n_read;
@@ -97,6 +101,10 @@ private:
             (result_.reasoning.empty() ? "" : "\n") + std::string(kThoughtClose);
         const std::vector<int32_t> ids = tokenizer_.encode(mark, true, {.add_special = false});
         forced_.assign(ids.begin(), ids.end());
+    }
+
+    void show_progress(int64_t n_done) const {
+        if (options_.on_prompt) options_.on_prompt(n_done, std::ssize(prompt_.ids));
     }
 
     bool in_thought() const {

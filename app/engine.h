@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -25,6 +26,8 @@ struct GenerateOptions {
     int64_t max_tokens = -1;  // -1: until the model stops or the context is full
     std::vector<std::string> stop_strings;
     int64_t reasoning_budget = -1;  // tokens after which a thought is closed, -1: never
+    // Called before each chunk of the prompt is read, and once it has ended.
+    std::function<void(int64_t n_done, int64_t n_prompt)> on_prompt;
 };
 
 enum class FinishReason { stop, length, context_full, cancelled };

@@ -4,7 +4,7 @@ set -eu
 
 packages="g++ cmake ninja-build make pkg-config git
     libfmt-dev libcli11-dev rapidjson-dev libpcre2-dev libsentencepiece-dev libutf8proc-dev
-    libzstd-dev libsqlite3-dev doctest-dev"
+    libzstd-dev libsqlite3-dev libedit-dev doctest-dev"
 
 missing=""
 for package in $packages; do

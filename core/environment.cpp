@@ -32,6 +32,7 @@ const Environment& environment() {
         .data_folder = data_folder(),
         .cache_folder = xdg_folder("XDG_CACHE_HOME", ".cache"),
         .state_folder = xdg_folder("XDG_STATE_HOME", ".local/state"),
+        .dumb_terminal = read_variable("TERM") == "dumb",
         .no_color = !read_variable("NO_COLOR").empty() || read_variable("TERM") == "dumb",
     };
     return values;

@@ -8,7 +8,7 @@
 //                               (default: ~/.cache)
 // XDG_STATE_HOME                the history of typed lines is in its folder nemo
 //                               (default: ~/.local/state)
-// NO_COLOR, TERM=dumb           no escape sequences on a terminal
+// TERM=dumb, NO_COLOR           no escape sequences on a terminal, or none for looks
 #pragma once
 
 #include <filesystem>
@@ -22,6 +22,7 @@ struct Environment {
     std::filesystem::path data_folder;
     std::filesystem::path cache_folder;
     std::filesystem::path state_folder;
+    bool dumb_terminal = false;  // knows no escape sequences at all
     bool no_color = false;
 };
 

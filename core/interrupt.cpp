@@ -34,4 +34,8 @@ bool interrupted() {
     return interrupt_flag.load(std::memory_order_relaxed);
 }
 
+void clear_interrupt() {
+    interrupt_flag.store(false);
+}
+
 }  // namespace nemo

@@ -8,5 +8,7 @@ namespace nemo {
 void install_interrupt_handler();
 
 bool interrupted();
+// Takes the flag back, for a program that goes on after it has stopped what was interrupted.
+void clear_interrupt();
 
 }  // namespace nemo

@@ -44,8 +44,8 @@ std::vector<std::string> lines(const fs::path& path) {
 
 // Headers of other people's libraries (the standard library's have no slash or extension).
 bool is_third_party(const std::string& header) {
-    static const std::set<std::string> kSingle = {"pcre2.h", "utf8proc.h", "sqlite3.h", "zstd.h",
-                                                  "sentencepiece_processor.h"};
+    static const std::set<std::string> kSingle = {
+        "pcre2.h", "utf8proc.h", "sqlite3.h", "zstd.h", "histedit.h", "sentencepiece_processor.h"};
     return kSingle.count(header) > 0 || header.starts_with("rapidjson/") ||
            header.starts_with("CLI/") || header.starts_with("fmt/");
 }

@@ -1,0 +1,220 @@
+// nemo-cli chat, used by a pipe and by somebody at a terminal.
+#include "app/chat_store.h"
+#include "core/json.h"
+#include "tests/app/chat_models.h"
+#include "tests/app/process.h"
+
+#include <doctest/doctest.h>
+#include <poll.h>
+#include <pty.h>
+
+#include <algorithm>
+#include <chrono>
+
+using namespace nemo;
+
+namespace {
+
+// Where a test's chats and history are.
+struct Home {
+    TempFolder folder;
+    std::vector<std::string> environment() const {
+        return {"NEMO_DATA=" + (folder / "data").string(),
+                "XDG_STATE_HOME=" + (folder / "state").string(),
+                "XDG_CACHE_HOME=" + (folder / "cache").string()};
+    }
+    ChatStore store() const { return ChatStore::open(folder / "data" / "chats.db"); }
+};
+
+std::vector<std::string> chat_arguments(ChatFormat format, std::vector<std::string> more = {}) {
+    more.insert(more.begin(), {program("nemo-cli"), "chat", "-m", chat_model(format), "-t", "1"});
+    return more;
+}
+
+// nemo-cli chat at a terminal of its own.
+class TerminalUser {
+public:
+    TerminalUser(const Home& home, std::vector<std::string> arguments, const std::string& term) {
+        std::vector<std::string> environment = home.environment();
+        environment.push_back("TERM=" + term);
+        child_ = ::forkpty(&terminal_, nullptr, nullptr, nullptr);
+        if (child_ == 0) {
+            for (std::string& entry : environment) ::putenv(entry.data());
+            ::unsetenv("NO_COLOR");
+            std::vector<char*> argv;
+            for (std::string& argument : arguments) argv.push_back(argument.data());
+            argv.push_back(nullptr);
+            ::execv(argv[0], argv.data());
+            ::_exit(127);
+        }
+    }
+    ~TerminalUser() {
+        if (child_ > 0) {
+            ::kill(child_, SIGKILL);
+            ::waitpid(child_, nullptr, 0);
+        }
+        ::close(terminal_);
+    }
+
+    void type(const std::string& text) {
+        CHECK(::write(terminal_, text.data(), text.size()) == std::ssize(text));
+    }
+    // True once this has appeared in what was not waited for yet.
+    bool sees(const std::string& text) {
+        const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+        while (std::chrono::steady_clock::now() < deadline) {
+            const size_t found = seen.find(text, n_consumed_);
+            if (found != std::string::npos) {
+                n_consumed_ = found + text.size();
+                return true;
+            }
+            if (!read_some()) break;
+        }
+        MESSAGE("instead of \"", text, "\": ", seen.substr(n_consumed_));
+        return false;
+    }
+    int exit_status() {
+        while (read_some()) {
+        }
+        int status = 0;
+        ::waitpid(child_, &status, 0);
+        child_ = 0;
+        return decode_status(status);
+    }
+
+    std::string seen;
+
+private:
+    bool read_some() {
+        pollfd request = {terminal_, POLLIN, 0};
+        if (::poll(&request, 1, 20'000) <= 0) return false;
+        char buffer[4096];
+        const ssize_t n = ::read(terminal_, buffer, sizeof buffer);
+        if (n <= 0) return false;
+        seen.append(buffer, static_cast<size_t>(n));
+        return true;
+    }
+
+    int terminal_ = -1;
+    pid_t child_ = 0;
+    size_t n_consumed_ = 0;
+};
+
+}  // namespace
+
+TEST_CASE("piped lines are turns, and only answers come out") {
+    const Home home;
+    const auto run = [&](std::vector<std::string> arguments, const std::string& input) {
+        return run_process(std::move(arguments), input, home.environment());
+    };
+    const ProcessResult result = run(chat_arguments(ChatFormat::demo),
+                                     "What is Mamba?\n\n/tree\n\"\"\"Who are\nyou?\"\"\"\n");
+    CHECK(result.status == 0);
+    CHECK(contains(result.out, "Mamba is"));
+    CHECK(std::ranges::count(result.out, '\n') == 2);
+    CHECK(contains(result.err, "you: What is Mamba?"));
+    CHECK(!contains(result.err, "\x1b"));
+
+    const ProcessResult more =
+        run({program("nemo-cli"), "chat", "--continue", "-v"}, "And\\\nnow?\n//x\n");
+    CHECK(more.status == 0);
+    CHECK(std::ranges::count(more.out, '\n') == 2);
+    CHECK(contains(more.err, "[reused "));
+    CHECK(run({program("nemo-cli"), "chat", "--chat", "99"}, "").status == 2);
+    CHECK(run(chat_arguments(ChatFormat::demo), "/nonsense\nHi\n").status == 2);
+    CHECK(run(chat_arguments(ChatFormat::demo, {"-c", "30"}), "Hi\n" + std::string(200, 'x'))
+              .status == 5);
+
+    // What was never spoken in is not kept.
+    const ChatStore store = home.store();
+    const std::vector<Chat> chats = store.chats();
+    REQUIRE(chats.size() == 2);
+    const std::vector<Message> messages = store.shown(chats.back().id);
+    REQUIRE(messages.size() == 8);
+    CHECK(messages[2].content == "Who are\nyou?");
+    CHECK(messages[4].content == "And\nnow?");
+    CHECK(messages[6].content == "/x");
+    CHECK(contains(result.out, messages[1].content));
+}
+
+TEST_CASE("thoughts do not reach standard output") {
+    const Home home;
+    const std::vector<std::string> arguments =
+        chat_arguments(ChatFormat::nemotron_3, {"--temp", "0", "--reasoning-budget", "1"});
+    const ProcessResult result = run_process(arguments, "What is Mamba?\n", home.environment());
+    CHECK(result.status == 0);
+    const ChatStore store = home.store();
+    const std::vector<Message> messages = store.shown(store.chats()[0].id);
+    REQUIRE(messages.size() == 2);
+    CHECK(!messages[1].reasoning.empty());
+    CHECK(result.out == messages[1].content + "\n");
+    CHECK(result.err.empty());
+}
+
+TEST_CASE("a conversation at a terminal") {
+    const Home home;
+    TerminalUser user(home, chat_arguments(ChatFormat::demo), "xterm");
+    REQUIRE(user.sees("> "));
+    user.type("What is Mxamba?\x1b[D\x1b[D\x1b[D\x1b[D\x1b[D\x7f\r");
+    REQUIRE(user.sees("Mamba is a kind"));
+    CHECK(user.sees("[reused 0, read "));
+    CHECK(user.sees("> "));
+    user.type("/regen\r");
+    CHECK(user.sees("Mamba is a kind"));
+    CHECK(user.sees("[reused "));
+    CHECK(user.sees("> "));
+    user.type("a line to drop");
+    CHECK(user.sees("drop"));
+    user.type("\x03");
+    CHECK(user.sees("^C"));
+    CHECK(user.sees("> "));
+    user.type("/edit\r");
+    CHECK(user.sees("edit 1> "));
+    CHECK(user.sees("Mamba?"));
+    user.type("\x15Who are you?\r");
+    CHECK(user.sees("nemo demo"));
+    CHECK(user.sees("> "));
+    // Pasted lines are one message.
+    user.type("\x1b[200~one\ntwo\x1b[201~");
+    CHECK(user.sees("two"));
+    user.type("\r");
+    CHECK(user.sees("[reused "));
+    CHECK(user.sees("> "));
+    user.type("/tree\r");
+    CHECK(user.sees("you: one two"));
+    CHECK(user.sees("> "));
+    user.type("\x04");
+    CHECK(user.exit_status() == 0);
+
+    const ChatStore store = home.store();
+    const std::vector<Message> messages = store.shown(store.chats()[0].id);
+    REQUIRE(messages.size() == 4);
+    CHECK(messages[0].content == "Who are you?");
+    CHECK(messages[2].content == "one\ntwo");
+    CHECK(contains(read_file(home.folder / "state/nemo/history"), "Mamba?"));
+}
+
+TEST_CASE("Ctrl-C stops an answer and keeps it; a dumb terminal gets no escapes") {
+    const Home home;
+    // Chance does not end this answer, and the context is long.
+    TerminalUser user(
+        home,
+        chat_arguments(ChatFormat::demo, {"-c", "200000", "--temp", "9", "--top-k", "0", "--top-p",
+                                          "1", "--min-p", "0", "--seed", "1"}),
+        "dumb");
+    REQUIRE(user.sees("> "));
+    user.type("Hello!\r");
+    REQUIRE(user.sees("Hello!\r\n"));
+    REQUIRE(user.sees(" "));
+    user.type("\x03");
+    CHECK(user.sees("; stopped]"));
+    CHECK(user.sees("> "));
+    user.type("/bye\r");
+    CHECK(user.exit_status() == 0);
+    CHECK(!contains(user.seen, "\x1b"));
+    const ChatStore store = home.store();
+    const std::vector<Message> messages = store.shown(store.chats()[0].id);
+    REQUIRE(messages.size() == 2);
+    CHECK(messages[1].state == MessageState::interrupted);
+    CHECK(!messages[1].content.empty());
+}
