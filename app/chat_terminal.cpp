@@ -42,7 +42,12 @@ ChatTerminal::ChatTerminal(const ChatCommand& command)
 
 ChatTerminal::~ChatTerminal() {
     try {
-        close_chat();
+        if (!chat_) return;
+        chat_->keep_state();
+        if (!chat_->state_notice().empty()) say(terminal_safe_line(chat_->state_notice()));
+        const int64_t id = chat_->id();
+        chat_.reset();
+        purge_if_empty(id);
     } catch (const std::exception& error) {
         report_error(error);
     }
@@ -74,24 +79,29 @@ void ChatTerminal::open_new_chat() {
         store_.create_chat({.system = command_.system.value_or(""),
                             .model = {.path = path, .name = engine_->model().config().name},
                             .settings = settings_to_json(command_.answer)});
-    close_chat();
-    chat_ = std::make_unique<Conversation>(*engine_, *session_, store_, id);
+    change_chat(id);
 }
 
 void ChatTerminal::open_chat(int64_t id) {
     if (chat_ && chat_->id() == id) return;
-    auto opened = std::make_unique<Conversation>(*engine_, *session_, store_, id);
-    close_chat();
-    chat_ = std::move(opened);
+    change_chat(id);
     chat_->set_settings(merge_settings(chat_->settings(), command_.answer));
     if (command_.system) chat_->set_system(*command_.system);
 }
 
+void ChatTerminal::change_chat(int64_t id) {
+    if (chat_) chat_->keep_state();  // before the session turns to the other one
+    const std::filesystem::path& cache = environment().cache_folder;
+    auto opened = std::make_unique<Conversation>(*engine_, *session_, store_, id,
+                                                 cache.empty() ? cache : cache / "state");
+    const int64_t old = chat_ ? chat_->id() : 0;
+    chat_ = std::move(opened);
+    if (!chat_->state_notice().empty()) say(terminal_safe_line(chat_->state_notice()));
+    if (old != 0) purge_if_empty(old);
+}
+
 // A chat in which nobody said anything does not stay.
-void ChatTerminal::close_chat() {
-    if (!chat_) return;
-    const int64_t id = chat_->id();
-    chat_.reset();
+void ChatTerminal::purge_if_empty(int64_t id) {
     if (!store_.tree(id).empty()) return;
     store_.delete_chat(id);
     store_.purge_chat(id);

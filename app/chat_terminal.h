@@ -49,7 +49,8 @@ private:
     void take(const std::string& text);
     void after_answer(const AnswerReport& report);
     void offer_summary(const AnswerReport& report);
-    void close_chat();
+    void change_chat(int64_t id);
+    void purge_if_empty(int64_t id);
     int report_error(const std::exception& error) const;
 
     ChatCommand command_;

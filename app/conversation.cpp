@@ -1,5 +1,6 @@
 #include "app/conversation.h"
 
+#include "app/state_folder.h"
 #include "core/error.h"
 
 #include <algorithm>
@@ -11,6 +12,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+// Saved in an instant, so after every answer and not only at the end.
+constexpr int64_t kMostBytesToKeepAtOnce = int64_t{4} << 20;
+constexpr uint64_t kMostStateFolderBytes = uint64_t{8} << 30;
 constexpr const char* kSummaryRequest =
     "Summarise our conversation so far, so that it can be continued from your summary alone: "
     "facts, names, numbers, decisions and open questions. Write the summary only.";
@@ -79,14 +83,45 @@ private:
 
 }  // namespace
 
-Conversation::Conversation(const Engine& engine, Session& session, ChatStore& store, int64_t chat)
+Conversation::Conversation(const Engine& engine, Session& session, ChatStore& store, int64_t chat,
+                           std::filesystem::path state_folder)
     : engine_(engine),
       session_(session),
       store_(store),
       lock_(lock_or_fail(store, chat)),
       chat_(store.chat(chat)),
       settings_(settings_from_json(chat_.settings)),
-      opened_(local_now()) {}
+      opened_(local_now()),
+      state_folder_(std::move(state_folder)) {
+    restore_state();
+}
+
+Conversation::~Conversation() {
+    keep_state();
+}
+
+void Conversation::restore_state() {
+    if (state_folder_.empty()) return;
+    try {
+        const std::filesystem::path file = state_file(state_folder_, chat_.id);
+        if (std::filesystem::exists(file)) session_.restore(file);
+    } catch (const std::exception& error) {
+        state_notice_ = fmt::format("The chat will be read again: {}", error.what());
+    }
+}
+
+void Conversation::keep_state() {
+    if (state_folder_.empty() || !state_is_new_) return;
+    state_is_new_ = false;
+    try {
+        const std::filesystem::path file = state_file(state_folder_, chat_.id);
+        session_.save(file);
+        trim_state_folder(state_folder_, file, kMostStateFolderBytes);
+        state_notice_.clear();
+    } catch (const std::exception& error) {
+        state_notice_ = fmt::format("The chat will be read again next time: {}", error.what());
+    }
+}
 
 AnswerReport Conversation::send(const std::string& text, const OnText& on_text,
                                 const Cancelled& cancelled) {
@@ -115,6 +150,7 @@ AnswerReport Conversation::answer(int64_t question, const OnText& on_text,
                                   const Cancelled& cancelled) {
     StoredAnswer stored(store_, chat_.id, question);
     reload();
+    state_is_new_ = true;
     const auto on_piece = [&](TextPart part, std::string_view text) {
         stored.append(part, text);
         on_text(part, text);
@@ -125,6 +161,8 @@ AnswerReport Conversation::answer(int64_t question, const OnText& on_text,
         const GenerateResult result =
             engine_.generate(session_, prompt, generate_options(), on_piece, cancelled);
         stored.finish(state_of(result.reason), stats_of(result));
+        const ContextUsage now = usage();
+        if (now.state_bytes + now.cache_bytes <= kMostBytesToKeepAtOnce) keep_state();
         return report_of(result, stored.id());
     } catch (const std::exception& error) {
         stored.finish(MessageState::failed, Json::Object{{"error", error.what()}});

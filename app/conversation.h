@@ -14,6 +14,7 @@
 #include "app/engine.h"
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <optional>
 #include <string>
@@ -45,11 +46,24 @@ struct ContextUsage {
 
 class Conversation {
 public:
-    // Opens a chat of the store. Throws Error{usage} if it is open elsewhere already.
-    Conversation(const Engine& engine, Session& session, ChatStore& store, int64_t chat);
+    // Opens a chat of the store. Throws Error{usage} if it is open elsewhere already. What the
+    // model has read of it comes from its file in `state_folder` if there is one that fits, else it
+    // is read again when it is needed. Without a folder nothing is kept.
+    Conversation(const Engine& engine, Session& session, ChatStore& store, int64_t chat,
+                 std::filesystem::path state_folder = {});
+    // Keeps the state.
+    ~Conversation();
+    Conversation(const Conversation&) = delete;
+    Conversation& operator=(const Conversation&) = delete;
 
     int64_t id() const { return chat_.id; }
     const Chat& chat() const { return chat_; }
+    // Why the last state that was to be restored or kept was not; empty if it was.
+    const std::string& state_notice() const { return state_notice_; }
+    // Keeps what the model has read for the next time. Call before the session turns to another
+    // chat; after a small answer it happens by itself.
+    void keep_state();
+
     // From the first message to the newest one of the branch that is shown.
     std::vector<Message> messages() const { return store_.shown(chat_.id); }
 
@@ -94,6 +108,7 @@ private:
     std::optional<Message> newest_user_message() const;
     size_t n_to_summarise(const std::vector<Message>& messages, int64_t n_room) const;
     int64_t add_summary_branch(const std::string& summary, const std::vector<Message>& kept);
+    void restore_state();
     void reload() { chat_ = store_.chat(chat_.id); }
 
     const Engine& engine_;
@@ -102,8 +117,11 @@ private:
     ChatLock lock_;
     Chat chat_;
     AnswerSettings settings_;
-    OnPrompt on_prompt_;
     std::tm opened_;  // the templates' clock: stands still, or a new day would change every prompt
+    OnPrompt on_prompt_;
+    std::filesystem::path state_folder_;
+    std::string state_notice_;
+    bool state_is_new_ = false;  // the model has read or written since it was kept
 };
 
 }  // namespace nemo

@@ -25,17 +25,25 @@ constexpr size_t kMaxLineBytes = size_t{64} << 20;
 constexpr const char* kPasteBegin = "\x1b[200~";  // what terminals send around pasted text
 constexpr const char* kPasteEnd = "\x1b[201~";
 
+// True if standard input has something or has ended, false on Ctrl-C. The signal may come just
+// before the wait, hence looks up now and then.
+bool wait_for_input() {
+    constexpr int kMillisecondsBetweenLooks = 100;
+    pollfd request = {STDIN_FILENO, POLLIN, 0};
+    while (!interrupted())
+        if (::poll(&request, 1, kMillisecondsBetweenLooks) > 0) return !interrupted();
+    return false;
+}
+
 // One byte of standard input; -1 at its end, on an error and on Ctrl-C.
 int read_byte() {
-    for (;;) {
-        pollfd request = {STDIN_FILENO, POLLIN, 0};
-        ::poll(&request, 1, -1);
-        if (interrupted()) return -1;
+    while (wait_for_input()) {
         unsigned char byte = 0;
         const ssize_t n_read = ::read(STDIN_FILENO, &byte, 1);
         if (n_read == 1) return byte;
         if (n_read == 0 || errno != EINTR) return -1;
     }
+    return -1;
 }
 
 void append_wide(std::wstring& wide, std::string_view text) {
@@ -157,6 +165,7 @@ InputLine LineInput::Editor::read(const std::string& prompt, std::string_view in
         initial.empty() ? "" : kPasteBegin + std::string(initial) + kPasteEnd;
     queued_.assign(pasted.begin(), pasted.end());
     ::el_resize(line_);
+    ::el_set(line_, EL_PREP_TERM, 1);  // before the prompt says that one may type
     const bool marks_pastes = !environment().dumb_terminal;
     if (marks_pastes) write_stderr("\x1b[?2004h");
     int n_characters = 0;
@@ -208,9 +217,7 @@ InputLine LineInput::read_plain() {
         searched = pending_.size();
         if (searched > kMaxLineBytes)
             fail(ErrorCode::usage, "a line is longer than {} bytes", kMaxLineBytes);
-        pollfd request = {STDIN_FILENO, POLLIN, 0};
-        ::poll(&request, 1, -1);
-        if (interrupted()) return {.kind = InputLine::Kind::interrupted};
+        if (!wait_for_input()) return {.kind = InputLine::Kind::interrupted};
         char buffer[65536];
         const ssize_t n_read = ::read(STDIN_FILENO, buffer, sizeof buffer);
         if (n_read > 0) pending_.append(buffer, static_cast<size_t>(n_read));

@@ -73,11 +73,17 @@ public:
         MESSAGE("instead of \"", text, "\": ", seen.substr(n_consumed_));
         return false;
     }
+    // -1: it does not end.
     int exit_status() {
         while (read_some()) {
         }
         int status = 0;
-        ::waitpid(child_, &status, 0);
+        pid_t ended = 0;
+        for (int n_tries = 0; ended == 0 && n_tries < 1000; ++n_tries) {
+            ended = ::waitpid(child_, &status, WNOHANG);
+            if (ended == 0) ::usleep(10'000);
+        }
+        if (ended == 0) return -1;
         child_ = 0;
         return decode_status(status);
     }

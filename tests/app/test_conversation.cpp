@@ -1,5 +1,6 @@
 // An open chat: what it keeps, what it reads, what survives.
 #include "app/conversation.h"
+#include "app/state_folder.h"
 #include "core/error.h"
 #include "tests/app/chat_models.h"
 
@@ -247,6 +248,80 @@ TEST_CASE("a full context is said, and a summary goes on") {
     Fixture small(ChatFormat::demo, 40);
     CHECK(small.send(long_text(100)).reason == FinishReason::context_full);
     CHECK_THROWS_AS(small.chat.summarise_and_answer(kIgnore, {}), Error);
+}
+
+TEST_CASE("a chat goes on after a restart as if there had been none") {
+    for (const ChatFormat format : kChatFormats) {
+        CAPTURE(chat_format_name(format));
+        Fixture straight(format);
+        const TempFolder folder;
+        const auto states = folder / "state";
+        int64_t id = 0;
+        const std::string first = "What is Mamba? " + long_text(80);
+        const auto open_store = [&] { return ChatStore::open(folder / "chats.db"); };
+        const auto with_chat = [&](const auto& use) {
+            const Engine engine(chat_model(format), 1);
+            Session session(engine.model(), {});
+            ChatStore store = open_store();
+            if (id == 0)
+                id = store.create_chat({.settings = settings_to_json(straight.chat.settings())});
+            Conversation chat(engine, session, store, id, states);
+            return use(chat);
+        };
+        const AnswerReport before = straight.send(first);
+        with_chat([&](Conversation& chat) { return chat.send(first, kIgnore, {}); });
+
+        // The same answer again, an edit, the next turn: each after a restart of its own.
+        const auto check = [&](const auto& action) {
+            const AnswerReport expected = action(straight.chat);
+            const AnswerReport report = with_chat([&](Conversation& chat) {
+                CHECK(chat.state_notice().empty());
+                return action(chat);
+            });
+            CHECK(report.n_read == expected.n_read);
+            CHECK(report.n_read < before.n_read);
+            const ChatStore store = open_store();
+            CHECK(store.shown(id).back().content == straight.chat.messages().back().content);
+            CHECK(store.shown(id).back().reasoning == straight.chat.messages().back().reasoning);
+        };
+        check([](Conversation& chat) { return chat.regenerate(kIgnore, {}); });
+        check([](Conversation& chat) { return chat.send("And now?", kIgnore, {}); });
+        check([](Conversation& chat) {
+            return chat.edit(user_message(chat, 1), "Or else?", kIgnore, {});
+        });
+
+        // A file that is damaged or belongs to another model: a word about it, and it is read
+        // again.
+        const auto file = state_file(states, id);
+        std::string bytes = read_file(file);
+        bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 1);
+        write_file(file, bytes);
+        const AnswerReport again = with_chat([&](Conversation& chat) {
+            CHECK(chat.state_notice().find("read again") != std::string::npos);
+            return chat.regenerate(kIgnore, {});
+        });
+        CHECK(again.n_reused == 0);
+        CHECK(again.reason != FinishReason::context_full);
+    }
+}
+
+TEST_CASE("kept states take only so much of the disk, the newest stays") {
+    const TempFolder folder;
+    const auto states = folder / "state";
+    for (int64_t chat = 1; chat <= 4; ++chat) {
+        const auto file = state_file(states, chat);
+        write_file(file, std::string(100, 'x'));
+        std::filesystem::last_write_time(
+            file, std::filesystem::file_time_type::clock::now() + std::chrono::seconds(chat));
+    }
+    write_file(states / "notes.txt", std::string(1000, 'x'));
+    trim_state_folder(states, state_file(states, 1), 200);
+    CHECK(std::filesystem::exists(state_file(states, 1)));
+    CHECK(!std::filesystem::exists(state_file(states, 2)));
+    CHECK(!std::filesystem::exists(state_file(states, 3)));
+    CHECK(std::filesystem::exists(state_file(states, 4)));
+    CHECK(std::filesystem::exists(states / "notes.txt"));
+    trim_state_folder(folder / "nothing", "", 0);
 }
 
 TEST_CASE("a killed program loses a second of an answer at most") {

@@ -1,0 +1,49 @@
+#include "app/state_folder.h"
+
+#include "core/private_file.h"
+
+#include <algorithm>
+#include <string>
+#include <system_error>
+#include <vector>
+
+namespace nemo {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr const char* kExtension = ".state";
+
+}  // namespace
+
+fs::path state_file(const fs::path& folder, int64_t chat) {
+    create_private_folder(folder);
+    return folder / (std::to_string(chat) + kExtension);
+}
+
+void trim_state_folder(const fs::path& folder, const fs::path& newest, uint64_t most_bytes) {
+    struct File {
+        fs::path path;
+        uint64_t n_bytes = 0;
+        fs::file_time_type written;
+    };
+    std::vector<File> files;
+    uint64_t n_bytes = 0;
+    std::error_code error;
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
+        if (entry.path().extension() != kExtension || !entry.is_regular_file(error)) continue;
+        const uint64_t size = entry.file_size(error);
+        if (error) continue;
+        n_bytes += size;
+        if (entry.path() != newest)
+            files.push_back({entry.path(), size, entry.last_write_time(error)});
+    }
+    std::ranges::sort(files, std::less{}, &File::written);
+    for (const File& file : files) {
+        if (n_bytes <= most_bytes) return;
+        if (fs::remove(file.path, error)) n_bytes -= file.n_bytes;
+    }
+}
+
+}  // namespace nemo
