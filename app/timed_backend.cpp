@@ -142,4 +142,8 @@ void TimedBackend::copy(const float* from, int64_t n, float* to) {
     measure("copy", product({8, n}), 0, [&] { inner_.copy(from, n, to); });
 }
 
+void TimedBackend::clear(float* x, int64_t n) {
+    measure("clear", product({4, n}), 0, [&] { inner_.clear(x, n); });
+}
+
 }  // namespace nemo

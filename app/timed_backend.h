@@ -57,6 +57,7 @@ public:
                  const float* weights, const float* x, int64_t n_tokens, float* y) override;
     void add(const float* x, int64_t n, float* y) override;
     void copy(const float* from, int64_t n, float* to) override;
+    void clear(float* x, int64_t n) override;
 
 private:
     template <class Run>

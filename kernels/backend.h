@@ -185,6 +185,10 @@ public:
     virtual void add(const float* x, int64_t n, float* y) = 0;
 
     virtual void copy(const float* from, int64_t n, float* to) = 0;
+
+    // x = 0, n values. On fresh memory too: what is then read and rewritten piece by piece, as a
+    // recurrent state, has its pages already.
+    virtual void clear(float* x, int64_t n) = 0;
 };
 
 // n_threads = 0: one per core. The instruction tier is the best the processor has, or the one

@@ -25,6 +25,9 @@ void SequenceState::reset() {
 }
 
 void SequenceState::reserve(int64_t n_positions) {
+    // Zeros already; but a scan that reads and then writes fresh memory faults on every page twice
+    // and interrupts the other cores each time.
+    if (position_ == 0) backend_.clear(recurrent_.get(), n_recurrent_);
     if (page_layout_.token_bytes() > 0) pages_.make_writable(position_, n_positions);
 }
 

@@ -7,6 +7,7 @@
 #include "core/thread_pool.h"
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/experts.h"
+#include "kernels/cpu/mamba.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/panel_product.h"
 #include "kernels/cpu/rope.h"
@@ -14,8 +15,6 @@
 #include "kernels/cpu/scratch.h"
 #include "quant/codec.h"
 
-#include <algorithm>
-#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
@@ -28,12 +27,7 @@ namespace {
 // Pieces of work: long enough to hide the claim of the next one, and enough of them for many cores.
 constexpr int64_t kTokenGrain = 4;
 constexpr int64_t kGroupGrain = 4;
-constexpr int64_t kConvChannels = 256;
 constexpr int64_t kElementGrain = 16384;
-
-float softplus(float x) {
-    return x > 20.0f ? x : std::log1p(std::exp(x));
-}
 
 class CpuBackend final : public Backend {
 public:
@@ -42,6 +36,7 @@ public:
           ops_(ops),
           panels_(pool_.n_threads()),
           attention_(pool_.n_threads()),
+          mamba_(pool_.n_threads()),
           tiles_(static_cast<size_t>(pool_.n_threads())),
           floats_(tiles_.size()),
           routers_(tiles_.size()) {}
@@ -114,29 +109,10 @@ public:
     void conv_silu(const Mamba2Shape& shape, const float* xbc, int64_t x_stride,
                    const Weight& weight, const Weight& bias, float* state, int64_t n_tokens,
                    float* y) override {
-        const int64_t n_channels = shape.conv_dim();
-        pool_.parallel_for(n_channels, kConvChannels, [&](int64_t begin, int64_t end, int thread) {
-            Scratch<float>& taps = floats_[static_cast<size_t>(thread)];
-            ops_.conv_silu({.x = xbc,
-                            .x_stride = x_stride,
-                            .weight = weight.f32(),
-                            .bias = bias.present() ? bias.f32() : nullptr,
-                            .state = state,
-                            .y = y,
-                            .taps = taps.get(shape.conv_kernel * kConvChannels),
-                            .conv_dim = n_channels,
-                            .conv_kernel = shape.conv_kernel,
-                            .n_tokens = n_tokens,
-                            .begin = begin,
-                            .end = end});
-        });
+        mamba_.conv_silu(ops_, pool_, shape, xbc, x_stride, weight, bias, state, n_tokens, y);
     }
 
-    void ssm_scan(const SsmScan& scan) override {
-        pool_.parallel_for(scan.shape.n_heads, 1, [&](int64_t head, int64_t, int thread) {
-            scan_head(scan, head, floats_[static_cast<size_t>(thread)]);
-        });
-    }
+    void ssm_scan(const SsmScan& scan) override { mamba_.scan(ops_, pool_, scan); }
 
     void gated_group_norm(float* y, const float* z, int64_t z_stride, const Weight& weight,
                           float eps, int64_t n_tokens, int64_t n, int64_t n_groups) override {
@@ -197,33 +173,13 @@ public:
         std::memcpy(to, from, static_cast<size_t>(n) * sizeof(float));
     }
 
-private:
-    void scan_head(const SsmScan& scan, int64_t head, Scratch<float>& scratch) {
-        const Mamba2Shape& shape = scan.shape;
-        const int64_t n_tokens = scan.n_tokens, state_size = shape.state_size;
-        const int64_t group = head / (shape.n_heads / shape.n_groups);
-        float* dt = scratch.get(2 * n_tokens);
-        float* decay = dt + n_tokens;
-        for (int64_t t = 0; t < n_tokens; ++t) {
-            dt[t] = softplus(scan.dt[t * scan.dt_stride + head] + scan.dt_bias[head]);
-            decay[t] = std::exp(dt[t] * scan.a[head]);
-        }
-        const float* b = scan.xbc + shape.d_inner() + group * state_size;
-        ops_.scan({.x = scan.xbc + head * shape.head_dim,
-                   .b = b,
-                   .c = b + shape.n_groups * state_size,
-                   .xbc_stride = shape.conv_dim(),
-                   .dt = dt,
-                   .decay = decay,
-                   .d = scan.d[head],
-                   .state = scan.state + head * state_size * shape.head_dim,
-                   .y = scan.y + head * shape.head_dim,
-                   .y_stride = shape.d_inner(),
-                   .state_size = state_size,
-                   .head_dim = shape.head_dim,
-                   .n_tokens = n_tokens});
+    void clear(float* x, int64_t n) override {
+        pool_.parallel_for(n, kElementGrain, [&](int64_t begin, int64_t end, int) {
+            std::memset(x + begin, 0, static_cast<size_t>(end - begin) * sizeof(float));
+        });
     }
 
+private:
     ThreadPool pool_;
     const TierOps& ops_;
     MatmulObserver* observer_ = nullptr;
@@ -231,6 +187,7 @@ private:
     PanelProduct panels_;
     Experts experts_;
     Attention attention_;
+    Mamba mamba_;
     // One per thread.
     std::vector<TileScratch> tiles_;
     std::vector<Scratch<float>> floats_;

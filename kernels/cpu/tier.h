@@ -11,6 +11,7 @@
 #pragma once
 
 #include "kernels/cpu/attention_jobs.h"
+#include "kernels/cpu/mamba_jobs.h"
 #include "kernels/cpu/quant_format.h"
 
 #include <cstdint>
@@ -104,39 +105,6 @@ struct StoreJob {
     int64_t y_stride;
 };
 
-// Channels [begin, end) of the causal convolution with SiLU (Backend::conv_silu).
-struct ConvJob {
-    const float* x;  // [T, conv_dim] with x_stride
-    int64_t x_stride;
-    const float* weight;  // [conv_dim, K]
-    const float* bias;    // [conv_dim] or null
-    float* state;         // [K-1, conv_dim]
-    float* y;             // [T, conv_dim]
-    float* taps;          // scratch, K * (end - begin)
-    int64_t conv_dim;
-    int64_t conv_kernel;
-    int64_t n_tokens;
-    int64_t begin;
-    int64_t end;
-};
-
-// One head of the Mamba-2 recurrence (Backend::ssm_scan).
-struct ScanJob {
-    const float* x;  // [T, P], rows xbc_stride apart, as those of b and c [T, N]
-    const float* b;
-    const float* c;
-    int64_t xbc_stride;
-    const float* dt;     // [T], after softplus
-    const float* decay;  // [T], exp(dt * a)
-    float d;
-    float* state;  // [N, P]
-    float* y;      // [T, P] with y_stride
-    int64_t y_stride;
-    int64_t state_size;  // N
-    int64_t head_dim;    // P
-    int64_t n_tokens;
-};
-
 struct TierOps {
     using Dot = void (*)(const DotJob& job);
     Dot dot_f32;
@@ -150,6 +118,7 @@ struct TierOps {
     void (*store_tile)(const StoreJob& job);
 
     void (*conv_silu)(const ConvJob& job);
+    void (*scan_steps)(const ScanStepsJob& job);
     void (*scan)(const ScanJob& job);
 
     void (*rms_norm)(const float* x, const float* weight, int64_t n, float eps, float* y);

@@ -16,7 +16,7 @@ typedef uint32_t NativeU __attribute__((vector_size(32)));
 
 // Sizes of the register blocks; they do not influence results.
 constexpr int kFloatRows = 2, kFloatTokens = 2;
-constexpr int kScanVectors = 2;
+constexpr int kScanTokens = 2, kScanVectors = 1, kOneScanVectors = 2;
 constexpr int kScoreRows = 4, kWeighVectors = 4;
 
 NEMO_INLINE NativeF fma_native(NativeF a, NativeF b, NativeF c) {
@@ -56,6 +56,7 @@ NEMO_INLINE NativeF load_i8_native(const void* p) {
 
 #include "kernels/cpu/tier_attention.inl"
 #include "kernels/cpu/tier_dot_float.inl"
+#include "kernels/cpu/tier_mamba.inl"
 #include "kernels/cpu/tier_sequence.inl"
 
 typedef int32_t NativeI __attribute__((vector_size(32)));

@@ -20,7 +20,7 @@ typedef uint32_t NativeU __attribute__((vector_size(64)));
 
 // Sizes of the register blocks; they do not influence results.
 constexpr int kFloatRows = 4, kFloatTokens = 4;
-constexpr int kScanVectors = 4;
+constexpr int kScanTokens = 4, kScanVectors = 4, kOneScanVectors = 4;
 constexpr int kScoreRows = 16, kWeighVectors = 8;
 
 NEMO_INLINE NativeF fma_native(NativeF a, NativeF b, NativeF c) {
@@ -68,6 +68,7 @@ NEMO_INLINE NativeF load_i8_native(const void* p) {
 
 #include "kernels/cpu/tier_attention.inl"
 #include "kernels/cpu/tier_dot_float.inl"
+#include "kernels/cpu/tier_mamba.inl"
 #include "kernels/cpu/tier_sequence.inl"
 
 // Of non-negative values or NaN, compared as integers.

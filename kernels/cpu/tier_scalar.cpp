@@ -17,7 +17,7 @@ typedef uint32_t NativeU __attribute__((vector_size(16)));
 
 // Sizes of the register blocks; they do not influence results.
 constexpr int kFloatRows = 1, kFloatTokens = 2;
-constexpr int kScanVectors = 1;
+constexpr int kScanTokens = 1, kScanVectors = 1, kOneScanVectors = 1;
 constexpr int kScoreRows = 2, kWeighVectors = 2;
 
 NEMO_INLINE NativeF fma_native(NativeF a, NativeF b, NativeF c) {
@@ -60,6 +60,7 @@ NEMO_INLINE NativeF load_i8_native(const void* p) {
 
 #include "kernels/cpu/tier_attention.inl"
 #include "kernels/cpu/tier_dot_float.inl"
+#include "kernels/cpu/tier_mamba.inl"
 #include "kernels/cpu/tier_sequence.inl"
 
 typedef int32_t NativeI __attribute__((vector_size(16)));

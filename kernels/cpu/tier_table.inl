@@ -15,6 +15,7 @@ constexpr TierOps tier_table(Formats<kIndex...>) {
         .quantize = quantize_row,
         .store_tile = store_tile,
         .conv_silu = conv_silu,
+        .scan_steps = scan_steps,
         .scan = scan,
         .rms_norm = rms_norm,
         .layer_norm = layer_norm,

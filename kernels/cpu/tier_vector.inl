@@ -103,6 +103,10 @@ NEMO_INLINE float sum(const Vec<kLanes>& a) {
     }
 }
 
+NEMO_INLINE NativeF absolute(NativeF v) {
+    return reinterpret_cast<NativeF>(reinterpret_cast<NativeU>(v) & 0x7fffffffu);
+}
+
 // e^x to 1-2 units in the last place; 0 below the smallest normal result; the largest results are
 // those of x = 88. x = n ln 2 + r with |r| <= ln 2 / 2, e^r by its Taylor polynomial, which is good
 // to 6e-9 there. ln 2 is split in two so that n times the first part is exact.

@@ -88,6 +88,7 @@ public:
     }
     void add(const float* x, int64_t n, float* y) override { inner_.add(x, n, y); }
     void copy(const float* from, int64_t n, float* to) override { inner_.copy(from, n, to); }
+    void clear(float* x, int64_t n) override { inner_.clear(x, n); }
 
 private:
     void add_row(const Weight& weight, int64_t matrix, const float* row) {

@@ -1,0 +1,30 @@
+// Convolution and scan of a Mamba-2 layer: how they are cut into tasks.
+#pragma once
+
+#include "core/thread_pool.h"
+#include "kernels/backend.h"
+#include "kernels/cpu/scratch.h"
+#include "kernels/cpu/tier.h"
+
+#include <cstdint>
+#include <vector>
+
+namespace nemo {
+
+class Mamba {
+public:
+    explicit Mamba(int n_threads) : scratch_(static_cast<size_t>(n_threads)) {}
+
+    // As Backend::conv_silu.
+    void conv_silu(const TierOps& ops, ThreadPool& pool, const Mamba2Shape& shape, const float* xbc,
+                   int64_t x_stride, const Weight& weight, const Weight& bias, float* state,
+                   int64_t n_tokens, float* y);
+
+    // As Backend::ssm_scan.
+    void scan(const TierOps& ops, ThreadPool& pool, const SsmScan& scan);
+
+private:
+    std::vector<Scratch<float>> scratch_;  // one per thread
+};
+
+}  // namespace nemo
