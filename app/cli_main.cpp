@@ -29,6 +29,7 @@ int run(const Command& command) {
         int operator()(const ImatrixCommand& c) const { return run_imatrix(c); }
         int operator()(const BenchCommand& c) const { return run_bench(c); }
         int operator()(const InfoCommand& c) const { return run_info(c); }
+        int operator()(const ChatsCommand& c) const { return run_chats(c); }
     };
     return std::visit(Runner{}, command);
 }

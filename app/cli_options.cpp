@@ -1,5 +1,6 @@
 #include "app/cli_options.h"
 
+#include "app/chats_options.h"
 #include "core/byte_size.h"
 #include "core/console.h"
 #include "core/error.h"
@@ -349,6 +350,7 @@ ParsedCommandLine parse_command_line(const std::vector<std::string>& arguments) 
     ImatrixCommand imatrix;
     BenchCommand bench;
     InfoCommand info;
+    ChatsCommand chats;
     define_generate(app, generate);
     const CLI::App* chat_app = define_chat(app, chat);
     const CLI::App* tokenize_app = define_tokenize(app, tokenize);
@@ -358,6 +360,7 @@ ParsedCommandLine parse_command_line(const std::vector<std::string>& arguments) 
     const CLI::App* imatrix_app = define_imatrix(app, imatrix);
     const CLI::App* bench_app = define_bench(app, bench);
     const CLI::App* info_app = define_info(app, info);
+    const CLI::App* chats_app = define_chats(app, chats);
 
     ParsedCommandLine parsed;
     std::vector<std::string> reversed;  // the order CLI11 wants
@@ -391,6 +394,8 @@ ParsedCommandLine parse_command_line(const std::vector<std::string>& arguments) 
         parsed.command = bench;
     else if (info_app->parsed())
         parsed.command = info;
+    else if (chats_app->parsed())
+        parsed.command = chats;
     else
         parsed.command = generate;
     if (std::holds_alternative<GenerateCommand>(parsed.command) && generate.model.path.empty()) {

@@ -12,7 +12,7 @@ namespace nemo {
 
 using Command =
     std::variant<GenerateCommand, ChatCommand, TokenizeCommand, RenderCommand, EvalCommand,
-                 PerplexityCommand, ImatrixCommand, BenchCommand, InfoCommand>;
+                 PerplexityCommand, ImatrixCommand, BenchCommand, InfoCommand, ChatsCommand>;
 
 struct ParsedCommandLine {
     Command command;

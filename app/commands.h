@@ -134,4 +134,37 @@ struct InfoCommand {
 };
 int run_info(const InfoCommand& command);
 
+// Saved chats, without a model.
+struct ChatsCommand {
+    enum class Action {
+        list,
+        show,
+        search,
+        check,
+        export_chats,
+        import_chats,
+        delete_chats,
+        undelete,
+        purge,
+        pin,
+        unpin,
+        rename,
+        move
+    };
+    Action action = Action::list;
+    std::string file;  // empty: the usual one
+    std::vector<int64_t> ids;
+    std::vector<std::string> words;     // search
+    std::vector<std::string> inputs;    // import
+    std::string text;                   // rename: the title, move: the folder
+    std::string output;                 // export; empty: standard output
+    std::string format = "json";        // export; or "markdown"
+    std::optional<std::string> folder;  // list
+    std::optional<int64_t> limit;       // list, search
+    bool deleted = false;               // list
+    bool json = false;
+    bool force = false;
+};
+int run_chats(const ChatsCommand& command);
+
 }  // namespace nemo

@@ -224,7 +224,7 @@ TEST_CASE("what is no database is set aside, unless somebody has it open") {
 // By hand: TMPDIR=/dev/shm NEMO_TEST_MUTANTS=10000
 TEST_CASE("a file with changed bytes opens or is set aside, and is never lost") {
     const char* wanted = std::getenv("NEMO_TEST_MUTANTS");
-    const int n_mutants = wanted == nullptr ? 40 : std::atoi(wanted);
+    const int n_mutants = wanted == nullptr ? 25 : std::atoi(wanted);
     const TempFolder folder;
     make_store(folder / "sound.db");
     const std::string sound = read_file(folder / "sound.db");

@@ -151,7 +151,7 @@ TEST_CASE("the index follows every change") {
 // By hand: NEMO_TEST_MESSAGES=20000 build/tests/test_app -tc="*found in time*" -s
 TEST_CASE("messages are found in time") {
     const char* wanted = std::getenv("NEMO_TEST_MESSAGES");
-    const int n_messages = wanted == nullptr ? 300 : std::atoi(wanted);
+    const int n_messages = wanted == nullptr ? 150 : std::atoi(wanted);
     const TempFolder folder;
     ChatStore store = ChatStore::open(folder / "chats.db");
     std::mt19937 random(1);
