@@ -146,6 +146,13 @@ void list_chats(ChatTerminal& terminal, Argument) {
                    "/load NUMBER opens one of them.");
 }
 
+void search(ChatTerminal& terminal, Argument argument) {
+    if (argument.empty()) fail(ErrorCode::usage, "/search for what?");
+    const std::vector<SearchHit> hits = terminal.store().search(argument, 20);
+    if (hits.empty()) return terminal.print("Nothing is found.");
+    terminal.print(hits_text(hits) + "/load CHAT opens a chat.");
+}
+
 void load(ChatTerminal& terminal, Argument argument) {
     terminal.open_chat(parse_number(argument, "chat"));
     show_last_exchange(terminal);
@@ -187,6 +194,7 @@ constexpr ChatCommandEntry kCommands[] = {
     {"info", "", "model, context, memory, speed", info},
     {"summarise", "", "let the model sum up the older part and answer in a new branch", summarise},
     {"chats", "", "the chats used last", list_chats},
+    {"search", "WORDS", "find messages and titles in all chats", search},
     {"load", "NUMBER", "open another chat", load},
     {"title", "[TEXT]", "name the chat", title},
     {"new", "", "begin another chat", new_chat},

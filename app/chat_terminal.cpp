@@ -131,11 +131,13 @@ void ChatTerminal::greet() {
 }
 
 int ChatTerminal::run() {
+    install_termination_handler();
     greet();
-    while (!leaves_) {
+    while (!leaves_ && !terminated()) {
         const InputLine message = read_message(input_, "> ");
         if (message.kind == InputLine::Kind::end) break;
         if (message.kind == InputLine::Kind::interrupted) {
+            if (terminated()) break;
             if (input_.is_interactive()) continue;
             return static_cast<int>(ErrorCode::interrupted);
         }
@@ -174,6 +176,7 @@ void ChatTerminal::answer(const Answering& answering) {
 
 void ChatTerminal::after_answer(const AnswerReport& report) {
     const bool stopped = report.reason == FinishReason::cancelled;
+    if (terminated()) return;
     if (stopped && !input_.is_interactive()) fail(ErrorCode::interrupted, "interrupted");
     if (stopped) clear_interrupt();
     if (shows_footer_) say(dimmed(footer_text(report, chat_->usage())) + "\n");

@@ -128,6 +128,14 @@ std::string chats_text(const std::vector<Chat>& chats) {
     return text;
 }
 
+std::string hits_text(const std::vector<SearchHit>& hits) {
+    std::string text;
+    for (const SearchHit& hit : hits)
+        text += fmt::format("{:>5} {}: {}\n", hit.chat, excerpt(hit.title, kExcerptCharacters / 2),
+                            terminal_safe_line(hit.snippet.text));
+    return text;
+}
+
 std::string excerpt(std::string_view text, size_t n_characters) {
     std::string line;
     size_t offset = 0;

@@ -18,6 +18,7 @@ std::string tree_text(const std::vector<Message>& tree, int64_t leaf);
 // One line per end of a branch.
 std::string branches_text(const std::vector<Message>& tree, int64_t leaf);
 std::string chats_text(const std::vector<Chat>& chats);
+std::string hits_text(const std::vector<SearchHit>& hits);
 
 // The beginning of a text, on one line.
 std::string excerpt(std::string_view text, size_t n_characters);

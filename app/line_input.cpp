@@ -173,7 +173,7 @@ InputLine LineInput::Editor::read(const std::string& prompt, std::string_view in
     if (marks_pastes) write_stderr("\x1b[?2004l");
     if (interrupted()) {
         clear_interrupt();
-        write_stderr("^C\n");
+        if (!terminated()) write_stderr("^C\n");
         ::el_reset(line_);
         return {.kind = InputLine::Kind::interrupted};
     }

@@ -8,7 +8,13 @@ namespace nemo {
 void install_interrupt_handler();
 
 bool interrupted();
-// Takes the flag back, for a program that goes on after it has stopped what was interrupted.
+// Takes the flag back, for a program that goes on after it has stopped what was interrupted; not
+// after terminated().
 void clear_interrupt();
+
+// From now on a closed terminal (SIGHUP) and SIGTERM set the flag too, for good, so that a program
+// can keep what it has before it ends.
+void install_termination_handler();
+bool terminated();
 
 }  // namespace nemo

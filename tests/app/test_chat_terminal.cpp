@@ -53,7 +53,7 @@ public:
             ::kill(child_, SIGKILL);
             ::waitpid(child_, nullptr, 0);
         }
-        ::close(terminal_);
+        if (terminal_ >= 0) ::close(terminal_);
     }
 
     void type(const std::string& text) {
@@ -72,6 +72,12 @@ public:
         }
         MESSAGE("instead of \"", text, "\": ", seen.substr(n_consumed_));
         return false;
+    }
+    // Closes the terminal, and waits for the program's end.
+    void hang_up() {
+        ::close(terminal_);
+        terminal_ = -1;
+        exit_status();
     }
     // -1: it does not end.
     int exit_status() {
@@ -92,6 +98,7 @@ public:
 
 private:
     bool read_some() {
+        if (terminal_ < 0) return false;
         pollfd request = {terminal_, POLLIN, 0};
         if (::poll(&request, 1, 20'000) <= 0) return false;
         char buffer[4096];
@@ -198,6 +205,25 @@ TEST_CASE("a conversation at a terminal") {
     CHECK(messages[0].content == "Who are you?");
     CHECK(messages[2].content == "one\ntwo");
     CHECK(contains(read_file(home.folder / "state/nemo/history"), "Mamba?"));
+}
+
+TEST_CASE("a closed terminal ends the chat in order") {
+    const Home home;
+    const std::vector<std::string> endless = {"-c",      "200000", "--temp",  "9", "--top-k", "0",
+                                              "--top-p", "1",      "--min-p", "0", "--seed",  "1"};
+    TerminalUser user(home, chat_arguments(ChatFormat::demo, endless), "xterm");
+    REQUIRE(user.sees("> "));
+    user.type("Hello!\r");
+    REQUIRE(user.sees("Hello!\r\n"));
+    REQUIRE(user.sees(" "));
+    user.hang_up();
+    const ChatStore store = home.store();
+    const std::vector<Message> messages = store.shown(store.chats()[0].id);
+    REQUIRE(messages.size() == 2);
+    CHECK(!messages[1].content.empty());
+    CHECK(messages[1].stats.is_object());  // written by the program itself, when it stopped
+    CHECK(std::filesystem::exists(home.folder / "cache/nemo/state" /
+                                  (std::to_string(messages[0].chat) + ".state")));
 }
 
 TEST_CASE("Ctrl-C stops an answer and keeps it; a dumb terminal gets no escapes") {
