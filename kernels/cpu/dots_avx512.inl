@@ -18,9 +18,11 @@ struct DotSink {
     const float* x_scale;
     float* scale;  // memory for those of a block: [sub-blocks][16]
     float* negative_min;
-    __m512i products[2][kTokens];
-    __m512 group_sums[kTokens];
+    __m512i products[kTokens];
+    // With a scale per group. Else sums are in memory [kTokens][16]; for many tokens they have to
+    // stay there (end), for lack of registers.
     __m512 sums[kTokens];
+    float *group_memory, *sum_memory;
 
     NEMO_INLINE_MEMBER void put_scale(int sub, __m512 values) {
         _mm512_store_ps(scale + 16 * sub, values);
@@ -28,40 +30,43 @@ struct DotSink {
     NEMO_INLINE_MEMBER void put_min(int sub, __m512 values) {
         _mm512_store_ps(negative_min + 16 * sub, values);
     }
-    template <int kSlot>
     NEMO_INLINE_MEMBER void begin(int sub) {
 #pragma GCC unroll 8
         for (int t = 0; t < kTokens; ++t)
-            products[kSlot][t] = kTraits.offset != 0 ? _mm512_set1_epi32(start[sub * kTokens + t])
-                                                     : _mm512_setzero_si512();
+            products[t] = kTraits.offset != 0 ? _mm512_set1_epi32(start[sub * kTokens + t])
+                                              : _mm512_setzero_si512();
     }
-    template <int kSlot>
     NEMO_INLINE_MEMBER void put(int vector, __m512i values) {
 #pragma GCC unroll 8
         for (int t = 0; t < kTokens; ++t)
-            products[kSlot][t] = _mm512_dpbusd_epi32(
-                products[kSlot][t], values,
+            products[t] = _mm512_dpbusd_epi32(
+                products[t], values,
                 _mm512_set1_epi32(load_dword(codes + 4 * (vector * kTokens + t))));
     }
-    template <int kSlot>
     NEMO_INLINE_MEMBER void end(int sub) {
         const __m512 s = _mm512_load_ps(scale + 16 * sub);
         constexpr int kPerGroup = kTraits.subs_per_group();
         const int place = summation_place(kFormat, sub) % kPerGroup;
 #pragma GCC unroll 8
         for (int t = 0; t < kTokens; ++t) {
-            const __m512 product = _mm512_cvtepi32_ps(products[kSlot][t]);
-            const int at = sub * kTokens + t;
-            group_sums[t] =
-                place == 0 ? _mm512_mul_ps(product, s) : _mm512_fmadd_ps(product, s, group_sums[t]);
+            const __m512 product = _mm512_cvtepi32_ps(products[t]);
+            const __m512 factor = _mm512_set1_ps(x_scale[sub / kPerGroup * kTokens + t]);
+            float* group = group_memory + 16 * t;
+            __m512 group_sum = place == 0 ? _mm512_mul_ps(product, s)
+                                          : _mm512_fmadd_ps(product, s, _mm512_load_ps(group));
             if constexpr (kTraits.has_min)
-                group_sums[t] =
-                    _mm512_fmadd_ps(_mm512_set1_ps(sum[at]),
-                                    _mm512_load_ps(negative_min + 16 * sub), group_sums[t]);
-            if (place == kPerGroup - 1)
-                sums[t] = _mm512_fmadd_ps(_mm512_set1_ps(x_scale[sub / kPerGroup * kTokens + t]),
-                                          group_sums[t], sums[t]);
+                group_sum = _mm512_fmadd_ps(_mm512_set1_ps(sum[sub * kTokens + t]),
+                                            _mm512_load_ps(negative_min + 16 * sub), group_sum);
+            if constexpr (kTraits.single())
+                sums[t] = _mm512_fmadd_ps(factor, group_sum, sums[t]);
+            else if (place < kPerGroup - 1)
+                _mm512_store_ps(group, group_sum);
+            else
+                _mm512_store_ps(
+                    sum_memory + 16 * t,
+                    _mm512_fmadd_ps(factor, group_sum, _mm512_load_ps(sum_memory + 16 * t)));
         }
+        if constexpr (!kTraits.single() && kTokens >= 4) asm volatile("" ::: "memory");
     }
     NEMO_INLINE_MEMBER void end_block() {
         constexpr int kSubs = kTraits.block_columns / kTraits.sub_columns;
@@ -77,7 +82,7 @@ template <QuantFormat kFormat, int kTokens>
 NEMO_INLINE void dot_strip(const StripJob& job, const unsigned char* first, int64_t stride,
                            const unsigned char* ahead, float* out) {
     constexpr QuantTraits kTraits = quant_traits(kFormat);
-    alignas(64) float scale[256], negative_min[256];
+    alignas(64) float scale[256], negative_min[256], group[kTokens * kStripRows];
     const ActivationBatch& x = *job.x;
     StripReader<EvenRows, DotSink<kFormat, kTokens>> in;
     in.rows = {first, stride};
@@ -88,8 +93,13 @@ NEMO_INLINE void dot_strip(const StripJob& job, const unsigned char* first, int6
     in.sink.x_scale = x.scale;
     in.sink.scale = scale;
     in.sink.negative_min = negative_min;
+    in.sink.group_memory = group;
+    in.sink.sum_memory = out;
 #pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t) in.sink.sums[t] = _mm512_setzero_ps();
+    for (int t = 0; t < kTokens; ++t) {
+        in.sink.sums[t] = _mm512_setzero_ps();
+        _mm512_store_ps(out + 16 * t, in.sink.sums[t]);
+    }
     constexpr int64_t kBlockBytes = kStripRows * kTraits.block_bytes;  // of all rows
     const int64_t n_blocks = job.n / kTraits.block_columns;
     for (int64_t b = 0; b < n_blocks; ++b) {
@@ -99,8 +109,9 @@ NEMO_INLINE void dot_strip(const StripJob& job, const unsigned char* first, int6
         StripFormat<kFormat>::block(in, b * kTraits.block_bytes, 0);
         in.sink.end_block();
     }
+    if constexpr (kTraits.single())
 #pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t) _mm512_store_ps(out + kStripRows * t, in.sink.sums[t]);
+        for (int t = 0; t < kTokens; ++t) _mm512_store_ps(out + kStripRows * t, in.sink.sums[t]);
 }
 
 template <QuantFormat kFormat, int kTokens>

@@ -89,17 +89,16 @@ constexpr QuantTraits quant_traits(QuantFormat format) {
     return {};
 }
 
-// The order in which the scaled sums of a group's sub-blocks are added, i = 0, 1, ...: that in
-// which their codes come out of the packed bytes.
+// The sub-block whose scaled sum is added as number i of its group, i = 0, 1, ...: in the order in
+// which codes come out of the packed bytes. Bits of a number below 8 change places.
 constexpr int summation_order(QuantFormat format, int i) {
-    constexpr int kLowAndHigh[8] = {0, 4, 2, 6, 1, 5, 3, 7};
-    constexpr int kEvenThenOdd[8] = {0, 2, 4, 6, 1, 3, 5, 7};
+    const int low = i & 7;
     switch (format) {
         case QuantFormat::q6_k:
-            return i / 8 * 8 + kLowAndHigh[i % 8];
+            return i - low + ((low & 1) << 2 | (low & 2) | low >> 2);
         case QuantFormat::q2_k:
         case QuantFormat::q3_k:
-            return i / 8 * 8 + kEvenThenOdd[i % 8];
+            return i - low + ((low << 1 & 6) | low >> 2);
         default:
             return i;
     }
@@ -107,9 +106,16 @@ constexpr int summation_order(QuantFormat format, int i) {
 
 // The i for which summation_order(format, i) is `sub`.
 constexpr int summation_place(QuantFormat format, int sub) {
-    for (int i = sub / 8 * 8; i < sub / 8 * 8 + 8; ++i)
-        if (summation_order(format, i) == sub) return i;
-    return sub;
+    const int low = sub & 7;
+    switch (format) {
+        case QuantFormat::q6_k:
+            return sub - low + ((low & 1) << 2 | (low & 2) | low >> 2);
+        case QuantFormat::q2_k:
+        case QuantFormat::q3_k:
+            return sub - low + ((low & 1) << 2 | low >> 1);
+        default:
+            return sub;
+    }
 }
 
 // Sums of a sub-block are below 2^22. Read as a float, an int32 sum that started at the bits of

@@ -35,8 +35,9 @@ struct ListedRows {
 
 // Transposes what lies in the rows and hands it to a sink, which has
 //   put_scale(sub, vector), put_min(sub, vector): before the sub-block's codes
-//   begin<slot>(sub), put<slot>(vector index, codes), end<slot>(sub): vector i holds columns 4i ...
-//     4i+3; of the sub-blocks open at a time each has a slot of its own
+//   begin(sub), put(vector index, codes), end(sub): vector i holds columns 4i ... 4i+3; one
+//   sub-block
+//     at a time
 // `ahead` runs through the rows that come next, as fast as this strip is read: the hardware does
 // not see 16 short pieces as a stream.
 template <class Rows, class Sink>
@@ -122,13 +123,12 @@ template <class Reader, class Resolve>
 NEMO_INLINE void put_nibbles(Reader& in, int64_t offset, int vector, Resolve resolve) {
     __m512i q[4];
     in.load16(offset, q);
-    in.sink.template begin<0>(vector / 8);
+    in.sink.begin(vector / 8);
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) in.sink.template put<0>(vector + i, resolve(low_nibbles(q[i]), i));
+    for (int i = 0; i < 4; ++i) in.sink.put(vector + i, resolve(low_nibbles(q[i]), i));
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i)
-        in.sink.template put<0>(vector + 4 + i, resolve(high_nibbles(q[i]), 4 + i));
-    in.sink.template end<0>(vector / 8);
+    for (int i = 0; i < 4; ++i) in.sink.put(vector + 4 + i, resolve(high_nibbles(q[i]), 4 + i));
+    in.sink.end(vector / 8);
 }
 NEMO_INLINE __m512i unchanged(__m512i codes, int) {
     return codes;
@@ -206,17 +206,16 @@ struct StripFormat<QuantFormat::q8_0> {
         __m512i head[4];
         in.load16(p, head);
         in.sink.put_scale(sub, half_to_float(head[0]));
-        in.sink.template begin<0>(sub);
+        in.sink.begin(sub);
 #pragma GCC unroll 2
         for (int half = 0; half < 2; ++half) {
             __m512i q[4];
             in.load16(p + 2 + 16 * half, q);
 #pragma GCC unroll 4
             for (int i = 0; i < 4; ++i)
-                in.sink.template put<0>(8 * sub + 4 * half + i,
-                                        _mm512_xor_si512(q[i], bytes_of(128)));
+                in.sink.put(8 * sub + 4 * half + i, _mm512_xor_si512(q[i], bytes_of(128)));
         }
-        in.sink.template end<0>(sub);
+        in.sink.end(sub);
     }
 };
 
@@ -286,12 +285,12 @@ struct StripFormat<QuantFormat::nvfp4> {
                 const auto value = [&](__m512i nibbles) __attribute__((always_inline)) {
                     return _mm512_shuffle_epi8(float4_table(), nibbles);
                 };
-                in.sink.template begin<0>(sub);
-                in.sink.template put<0>(4 * sub, value(low_nibbles(q[2 * b])));
-                in.sink.template put<0>(4 * sub + 1, value(low_nibbles(q[2 * b + 1])));
-                in.sink.template put<0>(4 * sub + 2, value(high_nibbles(q[2 * b])));
-                in.sink.template put<0>(4 * sub + 3, value(high_nibbles(q[2 * b + 1])));
-                in.sink.template end<0>(sub);
+                in.sink.begin(sub);
+                in.sink.put(4 * sub, value(low_nibbles(q[2 * b])));
+                in.sink.put(4 * sub + 1, value(low_nibbles(q[2 * b + 1])));
+                in.sink.put(4 * sub + 2, value(high_nibbles(q[2 * b])));
+                in.sink.put(4 * sub + 3, value(high_nibbles(q[2 * b + 1])));
+                in.sink.end(sub);
             }
         }
     }
@@ -321,14 +320,11 @@ struct StoreSink {
     NEMO_INLINE_MEMBER void put_min(int sub, __m512 values) const {
         _mm512_store_ps(row(sub, kRows - 1), values);
     }
-    template <int>
     NEMO_INLINE_MEMBER void begin(int) const {}
-    template <int>
     NEMO_INLINE_MEMBER void put(int vector, __m512i values) const {
         const int at = place(vector / kVectors) * kVectors + vector % kVectors;
         _mm512_store_si512(codes + at * (kPanelRows * 4), values);
     }
-    template <int>
     NEMO_INLINE_MEMBER void end(int) const {}
 };
 

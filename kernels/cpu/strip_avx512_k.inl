@@ -30,21 +30,17 @@ struct StripFormat<QuantFormat::q4_k> {
         put_six_bit_scales(in, head);
 #pragma GCC unroll 4
         for (int pair = 0; pair < 4; ++pair) {
-            in.sink.template begin<0>(2 * pair);
-            in.sink.template begin<1>(2 * pair + 1);
-#pragma GCC unroll 2
-            for (int odd = 0; odd < 2; ++odd) {
-                __m512i q[4];
-                in.load16(p + 16 + 32 * pair + 16 * odd, q);
-                const int vector = 16 * pair + 4 * odd;
-#pragma GCC unroll 4
-                for (int i = 0; i < 4; ++i) {
-                    in.sink.template put<0>(vector + i, low_nibbles(q[i]));
-                    in.sink.template put<1>(vector + 8 + i, high_nibbles(q[i]));
-                }
-            }
-            in.sink.template end<0>(2 * pair);
-            in.sink.template end<1>(2 * pair + 1);
+            __m512i q[8];
+            in.load16(p + 16 + 32 * pair, q);
+            in.load16(p + 32 + 32 * pair, q + 4);
+            in.sink.begin(2 * pair);
+#pragma GCC unroll 8
+            for (int i = 0; i < 8; ++i) in.sink.put(16 * pair + i, low_nibbles(q[i]));
+            in.sink.end(2 * pair);
+            in.sink.begin(2 * pair + 1);
+#pragma GCC unroll 8
+            for (int i = 0; i < 8; ++i) in.sink.put(16 * pair + 8 + i, high_nibbles(q[i]));
+            in.sink.end(2 * pair + 1);
         }
     }
 };
@@ -60,29 +56,23 @@ struct StripFormat<QuantFormat::q5_k> {
         in.load16(p + 32, high + 4);
 #pragma GCC unroll 4
         for (int pair = 0; pair < 4; ++pair) {
-            in.sink.template begin<0>(2 * pair);
-            in.sink.template begin<1>(2 * pair + 1);
-#pragma GCC unroll 2
-            for (int odd = 0; odd < 2; ++odd) {
-                __m512i q[4];
-                in.load16(p + 48 + 32 * pair + 16 * odd, q);
-                const int vector = 16 * pair + 4 * odd;
-#pragma GCC unroll 4
-                for (int i = 0; i < 4; ++i) {
-                    // Bit 2 * pair is the fifth one of the low nibbles, the next that of the high
-                    // ones.
-                    in.sink.template put<0>(
-                        vector + i,
-                        merge(low_nibbles(q[i]), shift_right(high[4 * odd + i], 2 * pair - 4),
-                              bytes_of(16)));
-                    in.sink.template put<1>(
-                        vector + 8 + i,
-                        merge(high_nibbles(q[i]), shift_right(high[4 * odd + i], 2 * pair - 3),
-                              bytes_of(16)));
-                }
-            }
-            in.sink.template end<0>(2 * pair);
-            in.sink.template end<1>(2 * pair + 1);
+            __m512i q[8];
+            in.load16(p + 48 + 32 * pair, q);
+            in.load16(p + 64 + 32 * pair, q + 4);
+            // Bit 2 * pair is the fifth one of the low nibbles, the next that of the high ones.
+            in.sink.begin(2 * pair);
+#pragma GCC unroll 8
+            for (int i = 0; i < 8; ++i)
+                in.sink.put(16 * pair + i, merge(low_nibbles(q[i]),
+                                                 shift_right(high[i], 2 * pair - 4), bytes_of(16)));
+            in.sink.end(2 * pair);
+            in.sink.begin(2 * pair + 1);
+#pragma GCC unroll 8
+            for (int i = 0; i < 8; ++i)
+                in.sink.put(
+                    16 * pair + 8 + i,
+                    merge(high_nibbles(q[i]), shift_right(high[i], 2 * pair - 3), bytes_of(16)));
+            in.sink.end(2 * pair + 1);
         }
     }
 };
@@ -109,19 +99,20 @@ struct StripFormat<QuantFormat::q6_k> {
                     __m512i q[4];
                     in.load16(p + 64 * half + 32 * quarter + 16 * odd, q);
                     const int sub = 8 * half + 2 * quarter + odd;
-                    in.sink.template begin<0>(sub);
-                    in.sink.template begin<1>(sub + 4);
+                    in.sink.begin(sub);
 #pragma GCC unroll 4
-                    for (int i = 0; i < 4; ++i) {
-                        const __m512i low = shift_right(high[i], 2 * quarter - 4);
-                        const __m512i top = shift_right(high[i], 2 * quarter);
-                        in.sink.template put<0>(4 * sub + i,
-                                                merge(low_nibbles(q[i]), low, bytes_of(0x30)));
-                        in.sink.template put<1>(4 * sub + 16 + i,
-                                                merge(high_nibbles(q[i]), top, bytes_of(0x30)));
-                    }
-                    in.sink.template end<0>(sub);
-                    in.sink.template end<1>(sub + 4);
+                    for (int i = 0; i < 4; ++i)
+                        in.sink.put(4 * sub + i,
+                                    merge(low_nibbles(q[i]), shift_right(high[i], 2 * quarter - 4),
+                                          bytes_of(0x30)));
+                    in.sink.end(sub);
+                    in.sink.begin(sub + 4);
+#pragma GCC unroll 4
+                    for (int i = 0; i < 4; ++i)
+                        in.sink.put(4 * sub + 16 + i,
+                                    merge(high_nibbles(q[i]), shift_right(high[i], 2 * quarter),
+                                          bytes_of(0x30)));
+                    in.sink.end(sub + 4);
                 }
             }
     }
@@ -139,15 +130,14 @@ NEMO_INLINE void put_bit_pairs(Reader& in, int64_t offset, Resolve resolve) {
 #pragma GCC unroll 4
             for (int pair = 0; pair < 4; ++pair) {
                 const int sub = 8 * half + 2 * pair + odd;
-                in.sink.template begin<0>(sub);
+                in.sink.begin(sub);
 #pragma GCC unroll 4
                 for (int i = 0; i < 4; ++i) {
                     const __m512i codes =
                         _mm512_and_si512(shift_right(q[i], 2 * pair), bytes_of(3));
-                    in.sink.template put<0>(4 * sub + i,
-                                            resolve(codes, 4 * half + pair, 4 * odd + i));
+                    in.sink.put(4 * sub + i, resolve(codes, 4 * half + pair, 4 * odd + i));
                 }
-                in.sink.template end<0>(sub);
+                in.sink.end(sub);
             }
         }
 }
