@@ -160,7 +160,7 @@ public:
     void experts(const Weight& up, const Weight& down, const RouterShape& shape, const int32_t* ids,
                  const float* weights, const float* x, int64_t n_tokens, float* y) override {
         experts_.run(ops_, pool_, up, down, shape.n_used, ids, weights, x, n_tokens, y, tiles_,
-                     observer_);
+                     panels_, observer_);
     }
 
     void add(const float* x, int64_t n, float* y) override {

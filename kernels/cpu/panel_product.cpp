@@ -86,9 +86,9 @@ void PanelProduct::pack_token(const TierOps& ops, QuantFormat format, const floa
     }
 }
 
-void PanelProduct::pack(const TierOps& ops, ThreadPool& pool, QuantFormat format, const float* x,
-                        int64_t n_tokens, int64_t n) {
+void PanelProduct::pack(const TierOps& ops, ThreadPool& pool, QuantFormat format, int64_t n) {
     const QuantTraits traits = quant_traits(format);
+    const int64_t n_tokens = std::ssize(rows_);
     const int64_t n_tiles = (n_tokens + kTileWidth - 1) / kTileWidth;
     packed_ = {
         .codes = codes_.get(n_tiles * kTileWidth * n),
@@ -101,7 +101,8 @@ void PanelProduct::pack(const TierOps& ops, ThreadPool& pool, QuantFormat format
             // The last tile's missing tokens repeat the last one; their results are not used.
             for (int64_t t = begin; t < end; ++t) {
                 ThreadScratch& scratch = threads_[static_cast<size_t>(thread)];
-                pack_token(ops, format, x + std::min(t, n_tokens - 1) * n, t, scratch);
+                pack_token(ops, format, rows_[static_cast<size_t>(std::min(t, n_tokens - 1))], t,
+                           scratch);
             }
         });
 }
@@ -153,14 +154,17 @@ void PanelProduct::multiply_panels(const TierOps& ops, QuantFormat format, const
 
 void PanelProduct::run(const TierOps& ops, ThreadPool& pool, QuantFormat format,
                        const Weight& weight, const float* x, int64_t n_tokens, const float* bias,
-                       Epilogue epilogue, float* y) {
+                       Epilogue epilogue, float* y, std::span<const int64_t> order) {
     const int64_t n = weight.n_in(), n_out = weight.n_out();
     const int64_t n_panels = (n_out + kPanelRows - 1) / kPanelRows;
     const int64_t most =
         std::clamp<int64_t>(n_panels / (kPiecesPerThread * pool.n_threads()), 1, kMostPanels);
     for (int64_t t = 0; t < n_tokens; t += kMostTokens) {
         const int64_t n_block = std::min(kMostTokens, n_tokens - t);
-        pack(ops, pool, format, x + t * n, n_block, n);
+        rows_.clear();
+        for (int64_t i = t; i < t + n_block; ++i)
+            rows_.push_back(x + (order.empty() ? i : order[static_cast<size_t>(i)]) * n);
+        pack(ops, pool, format, n);
         const int64_t panel_sums = packed_.n_tiles * kTileWidth * kPanelRows;
         pool.parallel_for(n_panels, most, [&](int64_t begin, int64_t end, int thread) {
             ThreadScratch& scratch = threads_[static_cast<size_t>(thread)];

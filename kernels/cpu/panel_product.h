@@ -14,6 +14,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace nemo {
@@ -22,9 +23,11 @@ class PanelProduct {
 public:
     explicit PanelProduct(int n_threads) : threads_(static_cast<size_t>(n_threads)) {}
 
-    // y [n_tokens, n_out] = W x (+ bias, or null), then the epilogue; as Backend::matmul.
+    // y [n_tokens, n_out] = W x (+ bias, or null), then the epilogue; as Backend::matmul. The
+    // tokens are rows order[0], order[1], ... of x (empty: 0, 1, ...).
     void run(const TierOps& ops, ThreadPool& pool, QuantFormat format, const Weight& weight,
-             const float* x, int64_t n_tokens, const float* bias, Epilogue epilogue, float* y);
+             const float* x, int64_t n_tokens, const float* bias, Epilogue epilogue, float* y,
+             std::span<const int64_t> order = {});
 
 private:
     struct ThreadScratch {
@@ -47,8 +50,7 @@ private:
         int8_t* tile_codes(int64_t k, int64_t tile) const;
         float* tile_info(int64_t k, int64_t tile) const;
     };
-    void pack(const TierOps& ops, ThreadPool& pool, QuantFormat format, const float* x,
-              int64_t n_tokens, int64_t n);
+    void pack(const TierOps& ops, ThreadPool& pool, QuantFormat format, int64_t n);
     void pack_token(const TierOps& ops, QuantFormat format, const float* x, int64_t token,
                     ThreadScratch& scratch);
     // sums [n_panels][tokens][64] = rows [first_row, first_row + 64 * n_panels) times all packed
@@ -57,6 +59,7 @@ private:
                          int64_t first_row, int64_t n_panels, float* sums,
                          ThreadScratch& scratch) const;
 
+    std::vector<const float*> rows_;  // of the tokens that are packed
     Packed packed_ = {};
     Scratch<int8_t> codes_;
     Scratch<float> info_;

@@ -2,6 +2,7 @@
 #include "tests/kernels/helpers.h"
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 
 using namespace nemo;
@@ -122,13 +123,18 @@ TEST_CASE("route: NaN and vanishing weights still give valid, distinct experts")
 
 TEST_CASE("experts: weighted sum over the chosen experts") {
     for (const DType dtype : {DType::f32, DType::f16, DType::q8_0, DType::iq4_nl}) {
-        const int64_t n_in = 64, n_hidden = 96, n_experts = 5, n_used = 3, n_tokens = 9;
+        const int64_t n_in = 64, n_hidden = 96, n_experts = 5, n_used = 3, n_tokens = 27;
         const RouterShape shape = {.n_experts = n_experts, .n_used = n_used};
         const TestTensor up = random_tensor(dtype, {n_in, n_hidden, n_experts, 1}, 81, 0.3f),
                          down = random_tensor(dtype, {n_hidden, n_in, n_experts, 1}, 82, 0.3f);
         const std::vector<float> x = random_values(n_tokens * n_in, 83);
         const std::vector<float> logits = random_values(n_tokens * n_experts, 84);
         const Routing routing = run_route(*make_cpu_backend(1, CpuTier::scalar), shape, logits);
+        // Enough uses for the kernels of few and of many tokens.
+        std::array<int64_t, 5> n_uses = {};
+        for (const int32_t id : routing.ids) ++n_uses[static_cast<size_t>(id)];
+        REQUIRE(*std::ranges::min_element(n_uses) <= kSmallBatch);
+        REQUIRE(*std::ranges::max_element(n_uses) > kSmallBatch);
         const std::vector<float> up_values = up.decoded(), down_values = down.decoded();
         std::vector<double> expected;
         for (int64_t t = 0; t < n_tokens; ++t) {
@@ -187,18 +193,25 @@ TEST_CASE("experts: every expert of an NVFP4 tensor has its own factor") {
     const RouterShape shape = {.n_experts = 3, .n_used = 2};
     const TestTensor up = random_tensor(DType::nvfp4, {64, 64, 3, 1}, 91),
                      down = random_tensor(DType::nvfp4, {64, 64, 3, 1}, 92);
-    const std::vector<float> x = random_values(64, 93);
-    const std::vector<int32_t> ids = {2, 0};
     const std::vector<float> factors = {0.5f, 64.0f, 2.0f};
     Weight scaled = down.weight();
     scaled.scale = factors.data();
     const auto backend = make_cpu_backend(1, CpuTier::scalar);
-    // Powers of two commute with rounding, so a factor may as well stand in the routing weight.
-    std::vector<float> expected(64), y(64);
-    backend->experts(up.weight(), down.weight(), shape, ids.data(),
-                     std::vector<float>{0.3f * 2.0f, 0.7f * 0.5f}.data(), x.data(), 1,
-                     expected.data());
-    backend->experts(up.weight(), scaled, shape, ids.data(), std::vector<float>{0.3f, 0.7f}.data(),
-                     x.data(), 1, y.data());
-    CHECK(y == expected);
+    for (const int64_t n_tokens : {int64_t{1}, kSmallBatch + 1}) {
+        const std::vector<float> x = random_values(64 * n_tokens, 93);
+        std::vector<int32_t> ids;
+        std::vector<float> weights, scaled_weights;
+        for (int64_t t = 0; t < n_tokens; ++t) {
+            ids.insert(ids.end(), {2, 0});
+            weights.insert(weights.end(), {0.3f, 0.7f});
+            scaled_weights.insert(scaled_weights.end(), {0.3f * 2.0f, 0.7f * 0.5f});
+        }
+        // Powers of two commute with rounding, so a factor may as well stand in the routing weight.
+        std::vector<float> expected(x.size()), y(x.size());
+        backend->experts(up.weight(), down.weight(), shape, ids.data(), scaled_weights.data(),
+                         x.data(), n_tokens, expected.data());
+        backend->experts(up.weight(), scaled, shape, ids.data(), weights.data(), x.data(), n_tokens,
+                         y.data());
+        CHECK(y == expected);
+    }
 }
