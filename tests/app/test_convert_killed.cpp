@@ -11,6 +11,7 @@
 #include <chrono>
 #include <csignal>
 #include <fstream>
+#include <map>
 #include <random>
 #include <thread>
 
@@ -23,14 +24,6 @@ using std::chrono::microseconds;
 void make_checkpoint(const std::filesystem::path& folder) {
     REQUIRE(run_process({program("tests/make_checkpoint"), "tiny-mlp", folder.string()}).status ==
             0);
-}
-
-std::vector<std::string> names_in(const std::filesystem::path& folder) {
-    std::vector<std::string> names;
-    for (const auto& entry : std::filesystem::directory_iterator(folder))
-        names.push_back(entry.path().filename().string());
-    std::ranges::sort(names);
-    return names;
 }
 
 // Runs nemo-convert and sends `signal` after `delay`. Its exit status, and what it printed.
@@ -63,17 +56,49 @@ struct Rounds {
     int n_complete = 0;
 };
 
-// Converts again and again with --resume over an old file, until `n_kills` runs were ended.
-Rounds kill_and_resume(const TempFolder& folder, int n_kills, int signal,
+// The files of a result, one or several.
+class Targets {
+public:
+    explicit Targets(const std::filesystem::path& folder) : folder_(folder) {
+        for (const std::string& name : names_in(folder)) whole_[name] = read_file(folder / name);
+    }
+
+    size_t size() const { return whole_.size(); }
+    void make_old() const {
+        for (const auto& [name, bytes] : whole_) write_file(folder_ / name, "old");
+    }
+    // Each is the old or the new one; how many are new.
+    size_t n_new() const {
+        size_t n = 0;
+        for (const auto& [name, bytes] : whole_) {
+            const std::string found = read_file(folder_ / name);
+            CHECK((found == "old" || found == bytes));
+            n += found == bytes;
+        }
+        return n;
+    }
+    bool has_nothing_beside_them() const { return names_in(folder_).size() == whole_.size(); }
+
+private:
+    std::filesystem::path folder_;
+    std::map<std::string, std::string> whole_;  // by name: what an undisturbed run writes
+};
+
+// Converts again and again with --resume over an old result of `n_files` files, until `n_kills`
+// runs were ended.
+Rounds kill_and_resume(const TempFolder& folder, size_t n_files, int n_kills, int signal,
                        const std::vector<std::string>& options) {
-    const std::string out = (folder / "out/m.gguf").string();
-    std::vector<std::string> arguments = {(folder / "in").string(), out, "--force", "--resume"};
+    std::filesystem::remove_all(folder / "out");
+    std::filesystem::create_directory(folder / "out");
+    std::vector<std::string> arguments = {(folder / "in").string(),
+                                          (folder / "out/m.gguf").string(), "--force", "--resume"};
     arguments.insert(arguments.end(), options.begin(), options.end());
     const auto start = Clock::now();
     REQUIRE(run_until(arguments, 0, microseconds(0)).status == 0);
     const auto duration = std::chrono::duration_cast<microseconds>(Clock::now() - start);
-    const std::string whole = read_file(out);
-    write_file(out, "old");
+    const Targets targets(folder / "out");
+    REQUIRE(targets.size() == n_files);
+    targets.make_old();
 
     Rounds rounds;
     std::mt19937 random(7);
@@ -81,32 +106,37 @@ Rounds kill_and_resume(const TempFolder& folder, int n_kills, int signal,
         const auto delay =
             microseconds(std::uniform_int_distribution<int64_t>(0, duration.count())(random));
         const ProcessResult result = run_until(arguments, signal, delay);
-        const std::string target = read_file(out);
-        const bool is_complete = target == whole;
-        CHECK((target == "old" || is_complete));
+        const bool is_complete = targets.n_new() == targets.size();
         CHECK((result.status != 0 || is_complete));
         rounds.n_killed += result.status != 0;
         if (!is_complete) continue;
         ++rounds.n_complete;
         rounds.n_resumed += contains(result.err, "resumed: ");
-        write_file(out, "old");
+        targets.make_old();
     }
-    CHECK(run_until(arguments, 0, microseconds(0)).status == 0);
-    CHECK(read_file(out) == whole);
-    CHECK(names_in(folder / "out") == std::vector<std::string>{"m.gguf"});
+    const ProcessResult last = run_until(arguments, 0, microseconds(0));
+    CHECK(last.status == 0);
+    ++rounds.n_complete;
+    rounds.n_resumed += contains(last.err, "resumed: ");
+    CHECK(targets.n_new() == targets.size());
+    CHECK(targets.has_nothing_beside_them());
     return rounds;
 }
 
 TEST_CASE("nemo-convert killed at random moments loses nothing and resumes") {
     const TempFolder folder;
     make_checkpoint(folder / "in");
-    std::filesystem::create_directory(folder / "out");
     const char* text = std::getenv("NEMO_TEST_KILLS");
     const int n_kills = text != nullptr ? std::stoi(text) : 24;
-    const Rounds rounds = kill_and_resume(folder, n_kills, SIGKILL, {"--type", "Q8_0"});
-    MESSAGE(rounds.n_killed, " killed, ", rounds.n_complete, " completed, ", rounds.n_resumed,
-            " of them resumed");
-    CHECK(kill_and_resume(folder, 3, SIGINT, {"--type", "Q4_K_M"}).n_killed == 3);
+    const auto check = [&](size_t n_files, int n, int signal,
+                           const std::vector<std::string>& options) {
+        const Rounds rounds = kill_and_resume(folder, n_files, n, signal, options);
+        MESSAGE(rounds.n_killed, " killed, ", rounds.n_complete, " completed, ", rounds.n_resumed,
+                " of them resumed");
+    };
+    check(1, n_kills, SIGKILL, {"--type", "Q8_0"});
+    check(2, n_kills / 2, SIGKILL, {"--type", "Q8_0", "--split-max-size", "12700000"});
+    check(1, 3, SIGINT, {"--type", "Q4_K_M"});
 }
 
 TEST_CASE("nemo-convert --resume does not go on with another input or another type") {

@@ -21,16 +21,6 @@ namespace nemo {
 inline const std::filesystem::path kGoldenModels =
     std::filesystem::path(NEMO_SOURCE_DIR) / "tests/golden/models";
 
-// The names of what lies in a folder, sorted.
-inline std::vector<std::string> names_in(const std::filesystem::path& folder) {
-    std::vector<std::string> result;
-    for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-        result.push_back(entry.path().filename().string());
-    }
-    std::ranges::sort(result);
-    return result;
-}
-
 struct TestTensor {
     std::string name;
     std::string dtype;

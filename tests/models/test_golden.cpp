@@ -9,6 +9,7 @@ namespace {
 
 constexpr KvTypes kExact = {DType::f32, DType::f32};
 constexpr int64_t kChunks[] = {1, 2, 3, 5, 64, 65, 1000};
+constexpr int64_t kFewChunks[] = {1, 5, 1000};
 
 // The largest relative error of any position.
 double worst_error(const std::vector<float>& logits, const std::vector<float>& golden,
@@ -76,75 +77,64 @@ void check_states(const GoldenModel& golden, const Model& model, const SequenceS
     }
 }
 
-void check_f32(const std::string& name, CpuTier tier) {
-    const GoldenModel golden(name, DType::f32);
+// Runs a golden model with one and two threads and its tokens in chunks of every size;
+// check(model, session, logits) after each run. Not only close: one fixed order of every sum,
+// however the work is cut.
+template <class Check>
+void check_runs(const GoldenModel& golden, CpuTier tier, const KvTypes& types,
+                std::span<const int64_t> chunks, Check check) {
     const auto tokens = golden.read<int32_t>("tokens");
-    const auto expected = golden.read<float>("logits");
     std::vector<float> first;
     for (const int n_threads : {1, 2}) {
         const auto backend = make_cpu_backend(n_threads, tier);
         const Model model(golden.file(), *backend);
-        const auto n_vocab = static_cast<size_t>(model.config().n_vocab);
-        for (const int64_t chunk : kChunks) {
+        for (const int64_t chunk : chunks) {
             CAPTURE(n_threads);
             CAPTURE(chunk);
-            Session session(model, {.n_context = 1000, .chunk = chunk, .kv_types = kExact});
+            Session session(model, {.n_context = 1000, .chunk = chunk, .kv_types = types});
             const std::vector<float> logits = all_logits(session, tokens);
-            CHECK(worst_error(logits, expected, n_vocab) < 1e-4);
-            check_states(golden, model, session.state());
+            check(model, session, logits);
             if (first.empty()) first = logits;
-            // Not only close: one fixed order of every sum, however the work is cut.
             CHECK(logits == first);
         }
     }
+}
+
+void check_f32(const std::string& name, CpuTier tier) {
+    const GoldenModel golden(name, DType::f32);
+    const auto expected = golden.read<float>("logits");
+    check_runs(golden, tier, kExact, kChunks,
+               [&](const Model& model, const Session& session, const std::vector<float>& logits) {
+                   const auto n_vocab = static_cast<size_t>(model.config().n_vocab);
+                   CHECK(worst_error(logits, expected, n_vocab) < 1e-4);
+                   check_states(golden, model, session.state());
+               });
 }
 
 // Only the caches are rounded; the bounds are twice what the worst of these models shows.
 void check_caches(const std::string& name, CpuTier tier, const KvTypes& types, double tolerance) {
     const GoldenModel golden(name, DType::f32);
-    const auto tokens = golden.read<int32_t>("tokens");
     const auto expected = golden.read<float>("logits");
-    std::vector<float> first;
-    for (const int n_threads : {1, 2}) {
-        const auto backend = make_cpu_backend(n_threads, tier);
-        const Model model(golden.file(), *backend);
-        const auto n_vocab = static_cast<size_t>(model.config().n_vocab);
-        for (const int64_t chunk : {int64_t{1}, int64_t{5}, int64_t{1000}}) {
-            CAPTURE(n_threads);
-            CAPTURE(chunk);
-            Session session(model, {.n_context = 1000, .chunk = chunk, .kv_types = types});
-            const std::vector<float> logits = all_logits(session, tokens);
-            CHECK(worst_error(logits, expected, n_vocab) < tolerance);
-            if (first.empty()) first = logits;
-            CHECK(logits == first);
-        }
-    }
+    check_runs(golden, tier, types, kFewChunks,
+               [&](const Model& model, const Session&, const std::vector<float>& logits) {
+                   const auto n_vocab = static_cast<size_t>(model.config().n_vocab);
+                   CHECK(worst_error(logits, expected, n_vocab) < tolerance);
+               });
 }
 
 void check_quantized(const std::string& name, CpuTier tier, DType type, const std::string& tensor) {
     const GoldenModel golden(name, type);
-    const auto tokens = golden.read<int32_t>("tokens");
     const auto expected = golden.read<float>(tensor);
     const auto positions = golden.read<int32_t>("quantized.positions");
-    std::vector<float> first;
-    for (const int n_threads : {1, 2}) {
-        const auto backend = make_cpu_backend(n_threads, tier);
-        const Model model(golden.file(), *backend);
-        const auto n_vocab = static_cast<size_t>(model.config().n_vocab);
-        for (const int64_t chunk : {int64_t{1}, int64_t{5}, int64_t{1000}}) {
-            CAPTURE(n_threads);
-            CAPTURE(chunk);
-            Session session(model, {.n_context = 1000, .chunk = chunk, .kv_types = kExact});
-            const std::vector<float> logits = all_logits(session, tokens);
-            for (size_t i = 0; i < positions.size(); ++i) {
-                const float* row = &logits[static_cast<size_t>(positions[i]) * n_vocab];
-                CAPTURE(positions[i]);
-                CHECK(relative_error(row, &expected[i * n_vocab], n_vocab) < 2e-2);
-            }
-            if (first.empty()) first = logits;
-            CHECK(logits == first);
-        }
-    }
+    check_runs(golden, tier, kExact, kFewChunks,
+               [&](const Model& model, const Session&, const std::vector<float>& logits) {
+                   const auto n_vocab = static_cast<size_t>(model.config().n_vocab);
+                   for (size_t i = 0; i < positions.size(); ++i) {
+                       const float* row = &logits[static_cast<size_t>(positions[i]) * n_vocab];
+                       CAPTURE(positions[i]);
+                       CHECK(relative_error(row, &expected[i * n_vocab], n_vocab) < 2e-2);
+                   }
+               });
 }
 
 }  // namespace
