@@ -1,11 +1,14 @@
 #include "app/chat_commands.h"
 
+#include "app/chat_export.h"
+#include "app/chat_import.h"
 #include "app/chat_terminal.h"
 #include "app/chat_text.h"
-#include "core/console.h"
+#include "core/atomic_file.h"
 #include "core/error.h"
 
 #include <charconv>
+#include <filesystem>
 
 namespace nemo {
 
@@ -153,8 +156,40 @@ void search(ChatTerminal& terminal, Argument argument) {
     terminal.print(hits_text(hits) + "/load CHAT opens a chat.");
 }
 
+void save(ChatTerminal& terminal, Argument argument) {
+    const std::filesystem::path file = argument;
+    const std::string extension = file.extension().string();
+    if (extension != ".md" && extension != ".json")
+        fail(ErrorCode::usage, "/save needs a file name that ends with .md or .json");
+    if (std::filesystem::exists(file)) fail(ErrorCode::usage, "{}: exists already", argument);
+    const Conversation& chat = terminal.chat();
+    const Json document = Json::Object{
+        {"format", kChatFormat},
+        {"version", kChatFormatVersion},
+        {"chats", Json::Array{chat_to_json(chat.chat(), terminal.store().tree(chat.id()))}}};
+    AtomicFile out(file, FileAccess::owner_only);
+    out.write(extension == ".md" ? chat_to_markdown(chat.chat(), chat.messages())
+                                 : to_json_text(document) + "\n");
+    out.commit();
+    terminal.print("Saved as " + argument);
+}
+
+// A chat by its number, or those in a file, of which the first is opened.
 void load(ChatTerminal& terminal, Argument argument) {
-    terminal.open_chat(parse_number(argument, "chat"));
+    if (argument.empty()) fail(ErrorCode::usage, "/load which chat or file?");
+    if (argument.find_first_not_of("0123456789") == std::string::npos) {
+        terminal.open_chat(parse_number(argument, "chat"));
+    } else {
+        const ImportedChats imported = read_chats(read_json_file(argument), argument);
+        for (const std::string& sentence : imported.skipped) terminal.print(sentence);
+        if (imported.chats.empty()) fail(ErrorCode::bad_file, "{}: has no chat", argument);
+        int64_t first = 0;
+        for (const ImportedChat& one : imported.chats) {
+            const int64_t id = terminal.store().add_copy(one.chat, one.messages);
+            if (first == 0) first = id;
+        }
+        terminal.open_chat(first);
+    }
     show_last_exchange(terminal);
 }
 
@@ -195,7 +230,8 @@ constexpr ChatCommandEntry kCommands[] = {
     {"summarise", "", "let the model sum up the older part and answer in a new branch", summarise},
     {"chats", "", "the chats used last", list_chats},
     {"search", "WORDS", "find messages and titles in all chats", search},
-    {"load", "NUMBER", "open another chat", load},
+    {"load", "NUMBER|FILE", "open another chat, or bring in those of a .json file", load},
+    {"save", "FILE", "write the chat to a .md file, or with all branches to a .json file", save},
     {"title", "[TEXT]", "name the chat", title},
     {"new", "", "begin another chat", new_chat},
     {"help", "", "this list", help},

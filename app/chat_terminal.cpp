@@ -4,6 +4,7 @@
 #include "app/chat_commands.h"
 #include "app/chat_text.h"
 #include "app/prompt_progress.h"
+#include "app/state_folder.h"
 #include "core/console.h"
 #include "core/environment.h"
 #include "core/error.h"
@@ -91,9 +92,8 @@ void ChatTerminal::open_chat(int64_t id) {
 
 void ChatTerminal::change_chat(int64_t id) {
     if (chat_) chat_->keep_state();  // before the session turns to the other one
-    const std::filesystem::path& cache = environment().cache_folder;
-    auto opened = std::make_unique<Conversation>(*engine_, *session_, store_, id,
-                                                 cache.empty() ? cache : cache / "state");
+    auto opened =
+        std::make_unique<Conversation>(*engine_, *session_, store_, id, default_state_folder());
     const int64_t old = chat_ ? chat_->id() : 0;
     chat_ = std::move(opened);
     if (!chat_->state_notice().empty()) say(terminal_safe_line(chat_->state_notice()));
@@ -105,6 +105,7 @@ void ChatTerminal::purge_if_empty(int64_t id) {
     if (!store_.tree(id).empty()) return;
     store_.delete_chat(id);
     store_.purge_chat(id);
+    remove_state(default_state_folder(), id);
 }
 
 void ChatTerminal::say(std::string_view text) const {

@@ -3,6 +3,7 @@
 #include "app/chat_import.h"
 #include "app/chat_store.h"
 #include "app/commands.h"
+#include "app/state_folder.h"
 #include "core/atomic_file.h"
 #include "core/console.h"
 #include "core/error.h"
@@ -165,6 +166,7 @@ void change(ChatStore& store, const ChatsCommand& command, int64_t id) {
             break;
         case Action::purge:
             store.purge_chat(id);
+            remove_state(default_state_folder(), id);
             break;
         case Action::pin:
             store.set_pinned(id, true);

@@ -1,5 +1,6 @@
 #include "app/state_folder.h"
 
+#include "core/environment.h"
 #include "core/private_file.h"
 
 #include <algorithm>
@@ -15,11 +16,25 @@ namespace {
 
 constexpr const char* kExtension = ".state";
 
+fs::path file_of(const fs::path& folder, int64_t chat) {
+    return folder / (std::to_string(chat) + kExtension);
+}
+
 }  // namespace
+
+fs::path default_state_folder() {
+    const fs::path& cache = environment().cache_folder;
+    return cache.empty() ? cache : cache / "state";
+}
 
 fs::path state_file(const fs::path& folder, int64_t chat) {
     create_private_folder(folder);
-    return folder / (std::to_string(chat) + kExtension);
+    return file_of(folder, chat);
+}
+
+void remove_state(const fs::path& folder, int64_t chat) {
+    std::error_code ignored;
+    if (!folder.empty()) fs::remove(file_of(folder, chat), ignored);
 }
 
 void trim_state_folder(const fs::path& folder, const fs::path& newest, uint64_t most_bytes) {

@@ -7,8 +7,14 @@
 
 namespace nemo {
 
+// In the user's cache; empty: there is none.
+std::filesystem::path default_state_folder();
+
 // CHAT.state in the folder, which is created if need be. Throws Error{runtime}.
 std::filesystem::path state_file(const std::filesystem::path& folder, int64_t chat);
+
+// Removes what is kept of a chat, if anything is.
+void remove_state(const std::filesystem::path& folder, int64_t chat);
 
 // Removes the files written longest ago until the others take `most_bytes` at most, but never
 // `newest`. What cannot be looked at or removed stays.

@@ -164,6 +164,36 @@ TEST_CASE("thoughts do not reach standard output") {
     CHECK(result.err.empty());
 }
 
+TEST_CASE("a chat is saved to a file, loaded from it, and found") {
+    const Home home;
+    const std::string json = (home.folder / "chat.json").string();
+    const std::string markdown = (home.folder / "chat.md").string();
+    const auto run = [&](const std::string& input) {
+        return run_process(chat_arguments(ChatFormat::demo), input, home.environment());
+    };
+    const ProcessResult saved =
+        run("What is Mamba?\n/regen\n/save " + json + "\n/save " + markdown +
+            "\n/search mamba\n/think off\n/set top_k 7\n/set\n/system Be kind.\n"
+            "/title Snakes\n/branch\n/help\n");
+    CHECK(saved.status == 0);
+    CHECK(contains(read_file(markdown), "What is Mamba?"));
+    for (const char* part : {"Thinking: off", "top_k              7", "Be kind.", "Title: Snakes",
+                             "What is Mamba?: ", "/summarise"})
+        CHECK(contains(saved.err, part));
+    const ProcessResult loaded = run("/load " + json + "\n/tree\n/undo\nHello!\n");
+    CHECK(loaded.status == 0);
+    CHECK(contains(loaded.err, "you: What is Mamba?"));
+    CHECK(run("Hi\n/save " + json + "\n").status == 2);
+    CHECK(run("/load " + markdown + "\n").status == 3);
+
+    const ChatStore store = home.store();
+    const std::vector<Chat> chats = store.chats();
+    REQUIRE(chats.size() == 3);
+    CHECK(store.tree(chats[1].id).size() == 5);  // the copy: two answers, one more turn
+    CHECK(chats[2].title == "Snakes");
+    CHECK(chats[2].system == "Be kind.");
+}
+
 TEST_CASE("a conversation at a terminal") {
     const Home home;
     TerminalUser user(home, chat_arguments(ChatFormat::demo), "xterm");
