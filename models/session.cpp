@@ -123,9 +123,11 @@ void Session::go_back_to_prefix(std::span<const int32_t> ids) {
     Checkpoint left = {tokens_, CheckpointKind::left, state_.take()};
     const int64_t n = std::max(n_live, n_kept);
     const StateSnapshot& from = n_live >= n_kept ? left.state : kept->state;
-    if (n > 0) state_.restore(from);
-    if (n < state_.position()) state_.cut(n);
-    state_.reserve(n);
+    if (n > 0) {
+        state_.restore(from);
+        if (n < state_.position()) state_.cut(n);
+        state_.reserve(n);
+    }
     tokens_.assign(ids.begin(), ids.begin() + n);
     has_logits_ = false;
 
