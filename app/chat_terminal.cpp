@@ -181,7 +181,7 @@ void ChatTerminal::after_answer(const AnswerReport& report) {
     if (stopped && !input_.is_interactive()) fail(ErrorCode::interrupted, "interrupted");
     if (stopped) clear_interrupt();
     if (shows_footer_) say(dimmed(footer_text(report, chat_->usage())) + "\n");
-    if (report.only_thought && !stopped)
+    if (report.only_thought && report.reason == FinishReason::stop)
         say("The model ended without an answer after its thought; /regen lets it try again.");
     if (report.reason == FinishReason::context_full) offer_summary(report);
 }
