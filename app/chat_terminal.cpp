@@ -66,6 +66,7 @@ int64_t ChatTerminal::chosen_chat() const {
 void ChatTerminal::open_model() {
     const ModelOptions& model = command_.model;
     engine_ = std::make_unique<Engine>(model.path, model.threads, model.load);
+    if (model.no_speculation) engine_->set_speculation(SpeculationMode::off);
     if (!model.template_file.empty())
         engine_->set_chat_template(read_text_file(model.template_file), model.template_file);
     session_ = std::make_unique<Session>(engine_->model(),

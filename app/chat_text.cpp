@@ -71,6 +71,8 @@ std::string footer_text(const AnswerReport& report, const ContextUsage& usage) {
         fmt::format("[reused {}, read {} in {:.2f} s; wrote {} at {:.1f}/s; context {}/{}, {:.0f}%",
                     report.n_reused, report.n_read, report.prompt_seconds, report.n_generated, rate,
                     usage.n_used, usage.n_context, percent(usage.n_used, usage.n_context));
+    if (report.n_drafted > 0)
+        text += fmt::format("; guessed {}, {} right", report.n_drafted, report.n_accepted);
     if (report.reason == FinishReason::cancelled) text += "; stopped";
     if (report.reason == FinishReason::length) text += "; cut at max_tokens";
     return text + "]";

@@ -110,6 +110,8 @@ void add_session_options(CLI::App& app, ModelOptions& model) {
     add_thread_option(app, model.threads);
     add_cache_options(app, model.kv_types);
     add_load_options(app, model.load);
+    app.add_flag("--no-speculate", model.no_speculation,
+                 "Do not guess ahead where a text repeats itself; answers are the same");
 }
 
 void add_thinking_options(CLI::App& app, AnswerSettings& answer, bool& hide_thinking) {

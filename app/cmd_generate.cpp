@@ -29,11 +29,12 @@ double per_second(int64_t n, double seconds) {
 
 void print_statistics(const GenerateResult& result) {
     write_stderr(fmt::format(
-        "nemo-cli: read {} tokens in {:.2f} s ({:.1f}/s), wrote {} in {:.2f} s ({:.1f}/s), {}\n",
+        "nemo-cli: read {} tokens in {:.2f} s ({:.1f}/s), wrote {} in {:.2f} s ({:.1f}/s), "
+        "guessed {} ({} right), {}\n",
         result.n_read, result.prompt_seconds, per_second(result.n_read, result.prompt_seconds),
         result.n_generated, result.generate_seconds,
-        per_second(result.n_generated, result.generate_seconds),
-        finish_reason_name(result.reason)));
+        per_second(result.n_generated, result.generate_seconds), result.n_drafted,
+        result.n_accepted, finish_reason_name(result.reason)));
 }
 
 // Names as llama-server has them.
@@ -46,6 +47,8 @@ Json timings_json(const GenerateResult& result) {
         {"predicted_n", result.n_generated},
         {"predicted_ms", result.generate_seconds * 1e3},
         {"predicted_per_second", per_second(result.n_generated, result.generate_seconds)},
+        {"draft_n", result.n_drafted},
+        {"draft_n_accepted", result.n_accepted},
     };
 }
 
@@ -75,6 +78,7 @@ int exit_status(FinishReason reason) {
 int run_generate(const GenerateCommand& command) {
     const ModelOptions& model = command.model;
     Engine engine(model.path, model.threads, model.load);
+    if (model.no_speculation) engine.set_speculation(SpeculationMode::off);
     if (!model.template_file.empty())
         engine.set_chat_template(read_text_file(model.template_file), model.template_file);
     ChatPrompt prompt = make_prompt(command, engine);

@@ -22,6 +22,7 @@ struct ModelOptions {
     int64_t state_budget = 0;  // bytes, 0: a part of the free memory
     KvTypes kv_types;
     LoadOptions load;
+    bool no_speculation = false;
 };
 
 // The prompt in, the answer out.

@@ -32,6 +32,8 @@ Json stats_of(const GenerateResult& result) {
                         {"n_read", result.n_read},
                         {"prompt_seconds", result.prompt_seconds},
                         {"n_generated", result.n_generated},
+                        {"n_drafted", result.n_drafted},
+                        {"n_accepted", result.n_accepted},
                         {"generate_seconds", result.generate_seconds}};
 }
 
@@ -47,6 +49,8 @@ AnswerReport report_of(const GenerateResult& result, int64_t message) {
             .n_read = result.n_read,
             .prompt_seconds = result.prompt_seconds,
             .n_generated = result.n_generated,
+            .n_drafted = result.n_drafted,
+            .n_accepted = result.n_accepted,
             .generate_seconds = result.generate_seconds,
             .only_thought = result.text.empty() && !result.reasoning.empty()};
 }

@@ -30,6 +30,8 @@ struct AnswerReport {
     int64_t n_read = 0;    // those it had to read
     double prompt_seconds = 0;
     int64_t n_generated = 0;
+    int64_t n_drafted = 0;   // guessed ahead
+    int64_t n_accepted = 0;  // and right
     double generate_seconds = 0;
     bool only_thought = false;  // the model ended its answer without leaving its thought
 };

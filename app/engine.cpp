@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <deque>
+#include <optional>
 
 namespace nemo {
 
@@ -35,11 +36,13 @@ SamplerParams sampling_from(const GgufMetadata& metadata) {
 class Generation {
 public:
     Generation(const Tokenizer& tokenizer, Session& session, const ChatPrompt& prompt,
-               const GenerateOptions& options, const Engine::OnText& on_text)
+               const GenerateOptions& options, SpeculationMode speculation,
+               const Engine::OnText& on_text)
         : tokenizer_(tokenizer),
           session_(session),
           prompt_(prompt),
           options_(options),
+          speculation_mode_(speculation),
           on_text_(on_text),
           sampler_(options.sampling),
           decoder_(tokenizer, false),
@@ -59,7 +62,11 @@ public:
         result_.prompt_seconds = seconds_since(start);
 
         const auto generate_start = Clock::now();
+        speculation_.emplace(session_, speculation_mode_);
         result_.reason = answer(prompt.logits, cancelled);
+        speculation_->settle();
+        result_.n_drafted = speculation_->n_drafted();
+        result_.n_accepted = speculation_->n_accepted();
         show(stops_.push(decoder_.finish()));
         show(stops_.finish());
         splitter_.finish(sink_);
@@ -78,9 +85,8 @@ private:
             if (tokenizer_.is_end_of_generation(token)) return FinishReason::stop;
             show(stops_.push(decoder_.push(token)));
             if (stops_.stopped()) return FinishReason::stop;
-            if (session_.state().position() >= session_.n_context())
-                return FinishReason::context_full;
-            logits = session_.append({&token, 1});
+            if (speculation_->position() >= session_.n_context()) return FinishReason::context_full;
+            logits = speculation_->append(token);
         }
     }
 
@@ -123,7 +129,9 @@ private:
     Session& session_;
     const ChatPrompt& prompt_;
     const GenerateOptions& options_;
+    const SpeculationMode speculation_mode_;
     const Engine::OnText& on_text_;
+    std::optional<Speculation> speculation_;
     Sampler sampler_;
     StreamDecoder decoder_;
     StopStrings stops_;
@@ -179,7 +187,7 @@ GenerateResult Engine::generate(Session& session, const ChatPrompt& prompt,
                                 const GenerateOptions& options, const OnText& on_text,
                                 const Session::Cancelled& cancelled) const {
     if (prompt.ids.empty()) fail(ErrorCode::usage, "the prompt is empty");
-    return Generation(*tokenizer_, session, prompt, options, on_text).run(cancelled);
+    return Generation(*tokenizer_, session, prompt, options, speculation_, on_text).run(cancelled);
 }
 
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& model_path) {

@@ -10,6 +10,7 @@
 #include "kernels/backend.h"
 #include "models/model.h"
 #include "models/session.h"
+#include "models/speculation.h"
 
 #include <cstdint>
 #include <filesystem>
@@ -40,6 +41,8 @@ struct GenerateResult {
     int64_t n_reused = 0;     // prompt tokens that the session knew
     int64_t n_read = 0;       // those it had to read
     int64_t n_generated = 0;  // the thought's and the one that ended the answer included
+    int64_t n_drafted = 0;    // tokens guessed and run ahead of their choice
+    int64_t n_accepted = 0;   // those of them that were then chosen
     double prompt_seconds = 0;
     double generate_seconds = 0;
 };
@@ -57,6 +60,9 @@ public:
 
     // Replaces the file's own template.
     void set_chat_template(std::string_view text, std::string source_name);
+    // Whether answers are guessed ahead (models/speculation.h); at first, when it pays. What is
+    // answered does not depend on it.
+    void set_speculation(SpeculationMode mode) { speculation_ = mode; }
     ThinkingControl thinking_control() const { return renderer_->thinking_control(); }
 
     // As PromptRenderer::render.
@@ -81,6 +87,7 @@ private:
     std::unique_ptr<Tokenizer> tokenizer_;
     std::unique_ptr<const PromptRenderer> renderer_;
     SamplerParams default_sampling_;
+    SpeculationMode speculation_ = SpeculationMode::when_it_pays;
 };
 
 // The tokenizer and template alone, without looking at the weights.

@@ -80,15 +80,17 @@ void TimedBackend::matmul(const Weight& weight, const float* x, int64_t n_tokens
 
 void TimedBackend::conv_silu(const Mamba2Shape& shape, const float* xbc, int64_t x_stride,
                              const Weight& weight, const Weight& bias, float* state,
-                             int64_t n_tokens, float* y) {
-    measure("conv_silu", product({8, shape.conv_state_size()}),
-            product({2, shape.conv_kernel, shape.conv_dim(), n_tokens}),
-            [&] { inner_.conv_silu(shape, xbc, x_stride, weight, bias, state, n_tokens, y); });
+                             int64_t n_tokens, float* y, bool keep_state) {
+    measure("conv_silu", product({keep_state ? 8 : 4, shape.conv_state_size()}),
+            product({2, shape.conv_kernel, shape.conv_dim(), n_tokens}), [&] {
+                inner_.conv_silu(shape, xbc, x_stride, weight, bias, state, n_tokens, y,
+                                 keep_state);
+            });
 }
 
 void TimedBackend::ssm_scan(const SsmScan& scan) {
     // Per element of the state: decay, input, output.
-    measure("ssm_scan", product({8, scan.shape.ssm_state_size()}),
+    measure("ssm_scan", product({scan.keep_state ? 8 : 4, scan.shape.ssm_state_size()}),
             product({5, scan.shape.ssm_state_size(), scan.n_tokens}),
             [&] { inner_.ssm_scan(scan); });
 }

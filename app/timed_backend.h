@@ -43,7 +43,7 @@ public:
                 const Weight& bias) override;
     void conv_silu(const Mamba2Shape& shape, const float* xbc, int64_t x_stride,
                    const Weight& weight, const Weight& bias, float* state, int64_t n_tokens,
-                   float* y) override;
+                   float* y, bool keep_state) override;
     void ssm_scan(const SsmScan& scan) override;
     void gated_group_norm(float* y, const float* z, int64_t z_stride, const Weight& weight,
                           float eps, int64_t n_tokens, int64_t n, int64_t n_groups) override;

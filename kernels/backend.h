@@ -72,6 +72,7 @@ struct SsmScan {
     float* state;          // [H, N, P], updated in place
     float* y;              // [T, d_inner]
     int64_t n_tokens;
+    bool keep_state = true;  // false: the state stays what it was
 };
 
 // Rotary positions (arXiv 2104.09864), half-split as in GPT-NeoX: of the first n_dims values of a
@@ -140,10 +141,10 @@ public:
 
     // Depthwise causal convolution over time, bias, SiLU. xbc: [T, conv_dim] with x_stride; weight:
     // [conv_dim, K], tap K-1 meets the current token; state: the previous K-1 inputs, oldest first,
-    // [K-1, conv_dim], updated; y: [T, conv_dim].
+    // [K-1, conv_dim], updated unless keep_state is false; y: [T, conv_dim].
     virtual void conv_silu(const Mamba2Shape& shape, const float* xbc, int64_t x_stride,
                            const Weight& weight, const Weight& bias, float* state, int64_t n_tokens,
-                           float* y) = 0;
+                           float* y, bool keep_state = true) = 0;
 
     // Per head h with group g = h / (H/G): dt = softplus(dt + dt_bias) (identity above 20);
     // S = exp(dt*a) S + dt * x B^T; y = S C + d x.

@@ -5,6 +5,7 @@
 
 #include "kernels/backend.h"
 #include "models/config.h"
+#include "models/draft_inputs.h"
 #include "models/sequence_state.h"
 #include "models/workspace.h"
 
@@ -66,12 +67,21 @@ struct LayerInput {
     int64_t position;  // of the first token
     float norm_eps;
     std::span<const StateCapture> captures;  // by position
+    // Not null: the tokens are looked at and not taken in. A recurrent layer leaves its state as it
+    // is and writes here what mamba2_take_in needs, [T, DraftInputs::row_size].
+    float* draft_rows = nullptr;
 };
 
 // conv_state: [K-1, conv_dim]; ssm_state: [H, N, P], right behind it; both updated, and copied to
 // in.captures, where the layer's part starts at `state_offset`.
 void mamba2_layer(const LayerInput& in, const Mamba2Shape& shape, const Mamba2Weights& weights,
                   float* conv_state, float* ssm_state, int64_t state_offset);
+
+// Updates the states as the layer would have if it had taken in the first `n_tokens` tokens of what
+// it wrote to `draft_rows`.
+void mamba2_take_in(Backend& backend, Workspace& work, const Mamba2Shape& shape,
+                    const Mamba2Weights& weights, const float* draft_rows, int64_t n_tokens,
+                    float* conv_state, float* ssm_state);
 
 // T rows are written to keys and values at `position`.
 void attention_layer(const LayerInput& in, const AttentionShape& shape,

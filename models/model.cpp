@@ -48,8 +48,9 @@ void Model::run_layer(size_t layer, const LayerInput& in, SequenceState& state) 
                layers_[layer].mixer);
 }
 
-void Model::forward(std::span<const int32_t> tokens, SequenceState& state, Workspace& work,
-                    int64_t n_logits, float* logits, std::span<const StateCapture> captures) const {
+void Model::run(std::span<const int32_t> tokens, SequenceState& state, Workspace& work,
+                int64_t n_logits, float* logits, std::span<const StateCapture> captures,
+                DraftInputs* inputs) const {
     const int64_t n_tokens = std::ssize(tokens);
     const int64_t n_embd = config_.n_embd;
     NEMO_ASSERT(n_tokens > 0 && n_logits >= 0 && n_logits <= n_tokens);
@@ -68,7 +69,8 @@ void Model::forward(std::span<const int32_t> tokens, SequenceState& state, Works
                    .n_tokens = n_tokens,
                    .position = state.position(),
                    .norm_eps = config_.norm_eps,
-                   .captures = captures},
+                   .captures = captures,
+                   .draft_rows = inputs == nullptr ? nullptr : inputs->rows(i)},
                   state);
     }
     if (n_logits > 0) {
@@ -76,6 +78,28 @@ void Model::forward(std::span<const int32_t> tokens, SequenceState& state, Works
         apply_norm(output_norm_, last, n_logits, h);
         backend_.matmul(output_, h, n_logits, logits, Epilogue::store);
     }
+    backend_.sync();
+}
+
+void Model::forward(std::span<const int32_t> tokens, SequenceState& state, Workspace& work,
+                    int64_t n_logits, float* logits, std::span<const StateCapture> captures) const {
+    run(tokens, state, work, n_logits, logits, captures, nullptr);
+    state.advance(std::ssize(tokens));
+}
+
+void Model::look_at(std::span<const int32_t> tokens, SequenceState& state, Workspace& work,
+                    float* logits, DraftInputs& inputs) const {
+    NEMO_ASSERT(std::ssize(tokens) <= inputs.max_tokens());
+    run(tokens, state, work, std::ssize(tokens), logits, {}, &inputs);
+}
+
+void Model::take_in(const DraftInputs& inputs, int64_t n_tokens, SequenceState& state,
+                    Workspace& work) const {
+    NEMO_ASSERT(n_tokens <= inputs.max_tokens());
+    for (size_t i = 0; i < layers_.size(); ++i)
+        if (const auto* weights = std::get_if<Mamba2Weights>(&layers_[i].mixer))
+            mamba2_take_in(backend_, work, config_.layers[i].mamba2, *weights, inputs.rows(i),
+                           n_tokens, state.conv_state(i), state.ssm_state(i));
     backend_.sync();
     state.advance(n_tokens);
 }

@@ -5,6 +5,7 @@
 #include "core/model_file.h"
 #include "kernels/backend.h"
 #include "models/config.h"
+#include "models/draft_inputs.h"
 #include "models/layers.h"
 #include "models/sequence_state.h"
 #include "models/weight_binder.h"
@@ -38,7 +39,19 @@ public:
                  int64_t n_logits, float* logits,
                  std::span<const StateCapture> captures = {}) const;
 
+    // The logits [T, n_vocab] that these tokens would lead to; the state stays as it is. `inputs`
+    // remembers what the tokens, at most its max_tokens(), would do to it.
+    void look_at(std::span<const int32_t> tokens, SequenceState& state, Workspace& work,
+                 float* logits, DraftInputs& inputs) const;
+    // Takes in the first n_tokens of what was looked at last, at this state.
+    void take_in(const DraftInputs& inputs, int64_t n_tokens, SequenceState& state,
+                 Workspace& work) const;
+
 private:
+    // forward() but for the advance; or look_at().
+    void run(std::span<const int32_t> tokens, SequenceState& state, Workspace& work,
+             int64_t n_logits, float* logits, std::span<const StateCapture> captures,
+             DraftInputs* inputs) const;
     // x, y: [T, E].
     void apply_norm(const NormWeights& norm, const float* x, int64_t n_tokens, float* y) const;
     void run_layer(size_t layer, const LayerInput& in, SequenceState& state) const;

@@ -36,6 +36,7 @@ Session::Session(const Model& model, const SessionOptions& options)
 }
 
 void Session::reset() {
+    looked_at_.clear();
     state_.reset();
     tokens_.clear();
     has_logits_ = false;
@@ -59,6 +60,7 @@ void Session::read(std::span<const int32_t> chunk, int64_t n_logits,
     logits_.resize(static_cast<size_t>(n_logits * model_.config().n_vocab));
     tokens_.reserve(tokens_.size() + chunk.size());
     has_logits_ = false;
+    looked_at_.clear();
     try {
         model_.forward(chunk, state_, work_, n_logits, logits_.data(), captures);
     } catch (...) {
@@ -82,6 +84,40 @@ std::span<const float> Session::append(std::span<const int32_t> tokens,
         read(chunk, last ? 1 : 0);
     }
     return logits_;
+}
+
+std::span<const float> Session::look_at(std::span<const int32_t> tokens) {
+    NEMO_ASSERT(!tokens.empty() && std::ssize(tokens) <= kMostLookedAt);
+    check_tokens(tokens, state_.position());
+    if (draft_inputs_ == nullptr)
+        draft_inputs_ =
+            std::make_unique<DraftInputs>(model_.config(), model_.backend(), kMostLookedAt);
+    looked_at_.clear();
+    has_logits_ = false;
+    logits_.resize(tokens.size() * static_cast<size_t>(model_.config().n_vocab));
+    model_.look_at(tokens, state_, work_, logits_.data(), *draft_inputs_);
+    looked_at_.assign(tokens.begin(), tokens.end());
+    return logits_;
+}
+
+void Session::take_in(int64_t n_tokens) {
+    NEMO_ASSERT(n_tokens >= 0 && n_tokens <= std::ssize(looked_at_));
+    if (n_tokens == 0) return;
+    const auto taken = looked_at_.begin() + n_tokens;
+    tokens_.reserve(tokens_.size() + static_cast<size_t>(n_tokens));
+    try {
+        model_.take_in(*draft_inputs_, n_tokens, state_, work_);
+    } catch (...) {
+        state_.reset();
+        tokens_.clear();
+        throw;
+    }
+    tokens_.insert(tokens_.end(), looked_at_.begin(), taken);
+    const int64_t n_vocab = model_.config().n_vocab;
+    logits_.erase(logits_.begin(), logits_.begin() + (n_tokens - 1) * n_vocab);
+    logits_.resize(static_cast<size_t>(n_vocab));
+    has_logits_ = true;
+    looked_at_.clear();
 }
 
 void Session::append_with_logits(std::span<const int32_t> tokens, const LogitsSink& sink) {
@@ -111,6 +147,7 @@ int64_t Session::n_reusable(std::span<const int32_t> ids) const {
 // Leaves the state at the longest prefix of ids that is at hand. What it was may be wanted again:
 // another answer, another version of a message.
 void Session::go_back_to_prefix(std::span<const int32_t> ids) {
+    looked_at_.clear();
     const int64_t n_live = n_reusable_live(ids);
     Checkpoint* kept = nullptr;
     int64_t n_kept = 0;

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -84,6 +85,13 @@ public:
     using LogitsSink = std::function<void(std::span<const float> rows)>;
     void append_with_logits(std::span<const int32_t> tokens, const LogitsSink& sink);
 
+    // The logits [n, n_vocab] after each of 1 to kMostLookedAt tokens, if they were appended one by
+    // one, to the bit; valid until the next call. The session stays as it is. Throws as append().
+    static constexpr int64_t kMostLookedAt = 16;
+    std::span<const float> look_at(std::span<const int32_t> tokens);
+    // Appends the first n_tokens of what the call before looked at, without reading them again.
+    void take_in(int64_t n_tokens);
+
 private:
     void check_tokens(std::span<const int32_t> tokens, int64_t n_before) const;
     int64_t n_reusable_live(std::span<const int32_t> ids) const;
@@ -105,6 +113,8 @@ private:
     std::vector<float> logits_;
     bool has_logits_ = false;  // logits_ are those of the last token
     Checkpoints checkpoints_;
+    std::vector<int32_t> looked_at_;  // by the last call
+    std::unique_ptr<DraftInputs> draft_inputs_;
 };
 
 }  // namespace nemo

@@ -108,8 +108,9 @@ public:
 
     void conv_silu(const Mamba2Shape& shape, const float* xbc, int64_t x_stride,
                    const Weight& weight, const Weight& bias, float* state, int64_t n_tokens,
-                   float* y) override {
-        mamba_.conv_silu(ops_, pool_, shape, xbc, x_stride, weight, bias, state, n_tokens, y);
+                   float* y, bool keep_state) override {
+        mamba_.conv_silu(ops_, pool_, shape, xbc, x_stride, weight, bias, state, n_tokens, y,
+                         keep_state);
     }
 
     void ssm_scan(const SsmScan& scan) override { mamba_.scan(ops_, pool_, scan); }

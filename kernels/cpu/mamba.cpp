@@ -46,8 +46,16 @@ public:
              Scratch<float>& scratch)
         : ops_(ops), scan_(scan), first_(first), n_heads_(n_heads) {
         const int64_t bc_size = kScanTile * 2 * scan.shape.state_size;
-        bc_ = scratch.get(bc_size + n_heads * 2 * kScanTile);
+        const int64_t steps_size = n_heads * 2 * kScanTile;
+        const int64_t states_size = scan.keep_state ? 0 : n_heads * state_size();
+        bc_ = scratch.get(bc_size + steps_size + states_size);
         steps_ = bc_ + bc_size;
+        states_ = scan.state + first * state_size();
+        if (!scan.keep_state) {
+            std::memcpy(steps_ + steps_size, states_,
+                        static_cast<size_t>(states_size) * sizeof(float));
+            states_ = steps_ + steps_size;
+        }
     }
 
     void run() {
@@ -92,7 +100,7 @@ private:
                    .dt = dt(i),
                    .decay = decay(i),
                    .d = scan_.d[head],
-                   .state = scan_.state + head * n_states * shape.head_dim,
+                   .state = states_ + i * state_size(),
                    .y = scan_.y + t * shape.d_inner() + head * shape.head_dim,
                    .y_stride = shape.d_inner(),
                    .state_size = n_states,
@@ -100,21 +108,24 @@ private:
                    .n_tokens = n_tokens});
     }
 
+    // Of one head.
+    int64_t state_size() const { return scan_.shape.state_size * scan_.shape.head_dim; }
     float* dt(int64_t i) { return steps_ + i * 2 * kScanTile; }
     float* decay(int64_t i) { return dt(i) + kScanTile; }
 
     const TierOps& ops_;
     const SsmScan& scan_;
     int64_t first_, n_heads_;
-    float* bc_;     // [kScanTile][2][N]: B, C
-    float* steps_;  // [n_heads][2][kScanTile]: dt, decay
+    float* bc_;      // [kScanTile][2][N]: B, C
+    float* steps_;   // [n_heads][2][kScanTile]: dt, decay
+    float* states_;  // [n_heads][N][P]: the state itself, or a copy that nobody keeps
 };
 
 }  // namespace
 
 void Mamba::conv_silu(const TierOps& ops, ThreadPool& pool, const Mamba2Shape& shape,
                       const float* xbc, int64_t x_stride, const Weight& weight, const Weight& bias,
-                      float* state, int64_t n_tokens, float* y) {
+                      float* state, int64_t n_tokens, float* y, bool keep_state) {
     const int64_t n_channels = shape.conv_dim();
     const int64_t n_blocks = (n_tokens + kConvTokens - 1) / kConvTokens;
     const int64_t width = n_blocks == 1 ? kConvChannelsOfFew : kConvChannels;
@@ -135,10 +146,12 @@ void Mamba::conv_silu(const TierOps& ops, ThreadPool& pool, const Mamba2Shape& s
                        .n_tokens = std::min(kConvTokens, n_tokens - first),
                        .begin = begin,
                        .end = end});
-        if (n_blocks == 1) update_conv_state(shape, xbc, x_stride, n_tokens, begin, end, state);
+        if (keep_state && n_blocks == 1)
+            update_conv_state(shape, xbc, x_stride, n_tokens, begin, end, state);
     });
     // The first tokens of a longer prompt look at the state for as long as the loop runs.
-    if (n_blocks > 1) update_conv_state(shape, xbc, x_stride, n_tokens, 0, n_channels, state);
+    if (keep_state && n_blocks > 1)
+        update_conv_state(shape, xbc, x_stride, n_tokens, 0, n_channels, state);
 }
 
 void Mamba::scan(const TierOps& ops, ThreadPool& pool, const SsmScan& scan) {

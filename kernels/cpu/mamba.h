@@ -18,7 +18,7 @@ public:
     // As Backend::conv_silu.
     void conv_silu(const TierOps& ops, ThreadPool& pool, const Mamba2Shape& shape, const float* xbc,
                    int64_t x_stride, const Weight& weight, const Weight& bias, float* state,
-                   int64_t n_tokens, float* y);
+                   int64_t n_tokens, float* y, bool keep_state);
 
     // As Backend::ssm_scan.
     void scan(const TierOps& ops, ThreadPool& pool, const SsmScan& scan);

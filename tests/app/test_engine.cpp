@@ -61,7 +61,53 @@ int64_t n_control(const Engine& engine, const std::vector<int32_t>& ids) {
     });
 }
 
+// The question again after its answer: what was said once is likely to be said twice.
+ChatPrompt prompt_asking_twice(const Engine& engine, const std::string& question) {
+    const auto message = [](const char* role, const std::string& content) {
+        return Json::Object{{"role", role}, {"content", content}};
+    };
+    return engine.chat_prompt(
+        Json::Array{message("user", question), message("assistant", answer(engine, question)),
+                    message("user", question)},
+        {.now = local_now()});
+}
+
+GenerateResult generate(Engine& engine, SpeculationMode mode, const ChatPrompt& prompt,
+                        const SamplerParams& sampling) {
+    engine.set_speculation(mode);
+    Session session(engine.model(), {});
+    GenerateOptions options;
+    options.sampling = sampling;
+    options.max_tokens = 60;
+    return engine.generate(session, prompt, options, [](TextPart, std::string_view) {}, {});
+}
+
 }  // namespace
+
+TEST_CASE("guessing ahead changes no answer") {
+    Engine engine(demo_model(DType::q8_0), 2);
+    std::vector<std::string> questions = {"Count to ten."};
+    for (const Question& question : known_questions())
+        if (questions.size() < 12) questions.push_back(question.text);
+    int64_t n_accepted = 0;
+    for (const std::string& question : questions) {
+        CAPTURE(question);
+        const ChatPrompt prompt = prompt_asking_twice(engine, question);
+        for (const float temperature : {0.0f, 1.0f}) {
+            const SamplerParams sampling = {.temperature = temperature, .seed = 5};
+            const GenerateResult plain = generate(engine, SpeculationMode::off, prompt, sampling);
+            const GenerateResult guessed =
+                generate(engine, SpeculationMode::always, prompt, sampling);
+            CHECK(guessed.text == plain.text);
+            CHECK(guessed.reason == plain.reason);
+            CHECK(guessed.n_generated == plain.n_generated);
+            CHECK(plain.n_drafted == 0);
+            CHECK(guessed.n_accepted <= guessed.n_drafted);
+            n_accepted += guessed.n_accepted;
+        }
+    }
+    CHECK(n_accepted > 20);
+}
 
 TEST_CASE("the demo model knows its answers in every number format") {
     const std::vector<Question> questions = known_questions();

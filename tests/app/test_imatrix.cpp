@@ -57,8 +57,8 @@ public:
     }
     void conv_silu(const Mamba2Shape& shape, const float* xbc, int64_t x_stride,
                    const Weight& weight, const Weight& bias, float* state, int64_t n_tokens,
-                   float* y) override {
-        inner_.conv_silu(shape, xbc, x_stride, weight, bias, state, n_tokens, y);
+                   float* y, bool keep_state) override {
+        inner_.conv_silu(shape, xbc, x_stride, weight, bias, state, n_tokens, y, keep_state);
     }
     void ssm_scan(const SsmScan& scan) override { inner_.ssm_scan(scan); }
     void gated_group_norm(float* y, const float* z, int64_t z_stride, const Weight& weight,
