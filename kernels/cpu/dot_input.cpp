@@ -12,6 +12,8 @@ namespace {
 
 // Of fp32 activations that are in use together: about half of a second-level cache.
 constexpr int64_t kCacheBytes = 512 * 1024;
+// Tokens that a register block of the fastest tier takes.
+constexpr int64_t kRegisterTokens = 6;
 
 QuantFormat quant_format(DType dtype) {
     switch (dtype) {
@@ -90,7 +92,10 @@ void DotInput::prepare(const TierOps& ops, ThreadPool& pool, const DotPlan& plan
         quantize(ops, pool, quant_traits(plan.format), n);
         return;
     }
-    cut(n_tokens, std::clamp<int64_t>(kCacheBytes / (n * 4) / 4 * 4, 4, kBlockTokens), group_ends);
+    cut(n_tokens,
+        std::clamp<int64_t>(kCacheBytes / (n * 4) / kRegisterTokens * kRegisterTokens,
+                            kRegisterTokens, kBlockTokens),
+        group_ends);
     for (DotBlock& block : blocks_) block.rows = rows_ + block.first;
 }
 

@@ -32,7 +32,7 @@ struct DotBlock {
 };
 
 // Most tokens of a block.
-constexpr int64_t kBlockTokens = 64;
+constexpr int64_t kBlockTokens = 60;
 
 class DotInput {
 public:

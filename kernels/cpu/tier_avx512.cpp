@@ -19,7 +19,7 @@ typedef float NativeF __attribute__((vector_size(64)));
 typedef uint32_t NativeU __attribute__((vector_size(64)));
 
 // Sizes of the register blocks; they do not influence results.
-constexpr int kFloatRows = 4, kFloatTokens = 4;
+constexpr int kFloatRows = 4, kFloatTokens = 6;
 constexpr int kScanTokens = 4, kScanVectors = 4, kOneScanVectors = 4;
 constexpr int kScoreRows = 16, kWeighVectors = 8;
 
@@ -57,6 +57,11 @@ NEMO_INLINE NativeF sums_native(const NativeF* v) {
 
 NEMO_INLINE NativeF load_f16_native(const void* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
+}
+
+NEMO_INLINE NativeF load_bf16_native(const void* p) {
+    const __m512i words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(words, 16));
 }
 
 NEMO_INLINE NativeF load_i8_native(const void* p) {

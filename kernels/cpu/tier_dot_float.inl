@@ -19,12 +19,7 @@ struct F16Row {
 struct Bf16Row {
     static constexpr int64_t kBytes = 2;
     static NEMO_INLINE_MEMBER Vec16 load16(const unsigned char* p) {
-        return generate<16>([p](int lane) {
-            typedef uint16_t NativeU16 __attribute__((vector_size(2 * kNativeLanes)));
-            NativeU16 bits;
-            __builtin_memcpy(&bits, p + 2 * lane, sizeof bits);
-            return reinterpret_cast<NativeF>(__builtin_convertvector(bits, NativeU) << 16);
-        });
+        return generate<16>([p](int lane) { return load_bf16_native(p + 2 * lane); });
     }
 };
 
@@ -71,12 +66,23 @@ NEMO_INLINE void dot_float_block(const DotJob& job, int64_t first_row, int64_t f
             job.tile[(first_token + t) * job.tile_stride + first_row + r] = sum(sums[r][t]);
 }
 
+// The last n_tokens < kTokens of the job in one block.
+template <class Row, int kRows, int kTokens>
+NEMO_INLINE void dot_float_rest(const DotJob& job, int64_t row, int64_t n_tokens) {
+    if constexpr (kTokens > 1) {
+        if (n_tokens == kTokens - 1)
+            dot_float_block<Row, kRows, kTokens - 1>(job, row, job.n_tokens - n_tokens);
+        else
+            dot_float_rest<Row, kRows, kTokens - 1>(job, row, n_tokens);
+    }
+}
+
 template <class Row, int kRows>
 NEMO_INLINE void dot_float_rows(const DotJob& job, int64_t row) {
     int64_t t = 0;
     for (; t + kFloatTokens <= job.n_tokens; t += kFloatTokens)
         dot_float_block<Row, kRows, kFloatTokens>(job, row, t);
-    for (; t < job.n_tokens; ++t) dot_float_block<Row, kRows, 1>(job, row, t);
+    dot_float_rest<Row, kRows, kFloatTokens>(job, row, job.n_tokens - t);
 }
 
 template <class Row>

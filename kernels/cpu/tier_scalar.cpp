@@ -48,6 +48,11 @@ NEMO_INLINE NativeF load_f16_native(const void* p) {
                                      ((bits & 0x8000u) << 16));
 }
 
+NEMO_INLINE NativeF load_bf16_native(const void* p) {
+    const __m128i words = _mm_loadl_epi64(static_cast<const __m128i*>(p));
+    return _mm_castsi128_ps(_mm_unpacklo_epi16(_mm_setzero_si128(), words));
+}
+
 NEMO_INLINE NativeF load_i8_native(const void* p) {
     int32_t four;
     __builtin_memcpy(&four, p, sizeof four);

@@ -1,7 +1,8 @@
 // Vectors of 16 floats, made of as many native registers as the tier needs. Included inside the
 // anonymous namespace of a tier file, which defines before:
 //   kNativeLanes, NativeF, NativeU (vectors of that many 32-bit elements),
-//   fma_native(a, b, c) = a * b + c, sum_native(v), load_f16_native(const void*).
+//   fma_native(a, b, c) = a * b + c, sum_native(v), load_f16_native(const void*),
+//   load_bf16_native(const void*).
 // Compiled with -ffp-contract=off: what is fused is written as fma.
 
 template <int kLanes>
