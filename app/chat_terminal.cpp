@@ -72,7 +72,8 @@ void ChatTerminal::open_model() {
     session_ = std::make_unique<Session>(engine_->model(),
                                          SessionOptions{.n_context = model.n_context,
                                                         .kv_types = model.kv_types,
-                                                        .state_budget = model.state_budget});
+                                                        .state_budget = model.state_budget,
+                                                        .spill_folder = default_state_folder()});
 }
 
 void ChatTerminal::open_new_chat() {

@@ -85,10 +85,10 @@ std::string usage_text(const ContextUsage& usage) {
         "weights      {}\n"
         "state        {}, the same for any length\n"
         "cache        {}, grows by {} per token\n"
-        "checkpoints  {}, states to come back to without reading again\n",
+        "checkpoints  {} in memory, {} on disk: states to come back to without reading again\n",
         usage.n_used, usage.n_context, percent(usage.n_used, usage.n_context),
         size_of(usage.weight_bytes), size_of(usage.state_bytes), size_of(usage.cache_bytes),
-        size_of(n_per_token), size_of(usage.checkpoint_bytes));
+        size_of(n_per_token), size_of(usage.checkpoint_bytes), size_of(usage.spilled_bytes));
 }
 
 std::string tree_text(const std::vector<Message>& tree, int64_t leaf) {

@@ -302,7 +302,8 @@ ContextUsage Conversation::usage() const {
             .weight_bytes = static_cast<int64_t>(model.file().n_file_bytes()),
             .state_bytes = recurrent_state_bytes(model.config()),
             .cache_bytes = n_used * session_.state().page_layout().token_bytes(),
-            .checkpoint_bytes = session_.checkpoints().n_bytes()};
+            .checkpoint_bytes = session_.checkpoints().n_bytes(),
+            .spilled_bytes = session_.checkpoints().n_spilled_bytes()};
 }
 
 }  // namespace nemo

@@ -44,6 +44,7 @@ struct ContextUsage {
     int64_t state_bytes = 0;       // does not grow
     int64_t cache_bytes = 0;       // grows with the tokens
     int64_t checkpoint_bytes = 0;  // states kept so that nothing is read twice
+    int64_t spilled_bytes = 0;     // those of them that are on the disk
 };
 
 class Conversation {

@@ -150,6 +150,20 @@ TEST_CASE("piped lines are turns, and only answers come out") {
     CHECK(contains(result.out, messages[1].content));
 }
 
+TEST_CASE("states that memory has no room for come back from the disk") {
+    const Home home;
+    const ProcessResult result = run_process(
+        chat_arguments(ChatFormat::demo, {"-v", "--state-budget", "1KiB"}),
+        "What is Mamba? Say it in a few words, please.\nAnd who are you?\n/regen\n/info\n",
+        home.environment());
+    CHECK(result.status == 0);
+    // The header of the answer alone is read again.
+    const size_t last = result.err.rfind("[reused ");
+    REQUIRE(last != std::string::npos);
+    CHECK(contains(result.err.substr(last), ", read 4 in"));
+    CHECK(contains(result.err, " on disk"));
+}
+
 TEST_CASE("thoughts do not reach standard output") {
     const Home home;
     const std::vector<std::string> arguments =
