@@ -7,11 +7,13 @@ namespace nemo {
 namespace {
 
 // Guesses double when all of them hold and shrink to what held.
-constexpr int64_t kFirstGuess = 4;
+constexpr int64_t kFirstGuess = 3;
 constexpr int64_t kMostGuess = Session::kMostLookedAt - 1;
 // Of the time that plain steps would have taken; and what may be lost before there is any.
-constexpr double kMostLoss = 0.015;
-constexpr double kFreeLosses = 2;  // in plain steps
+constexpr double kMostLoss = 0.01;
+constexpr double kFreeLosses = 1;  // in plain steps
+// What a guess that fails costs at most, as a rule: it has to fit into what may be lost.
+constexpr double kCostOfFailure = 0.5;  // in plain steps
 // What was gained covers later losses up to this, so that a change of the text is noticed.
 constexpr double kMostCredit = 8;  // in plain steps
 constexpr double kSmoothing = 0.2;
@@ -46,7 +48,7 @@ std::span<const float> Speculation::append(int32_t token) {
 bool Speculation::pays() const {
     if (mode_ == SpeculationMode::always) return true;
     return plain_seconds_ > 0 &&
-           lost_seconds_ < plain_seconds_ * (kFreeLosses + kMostLoss * n_tokens_);
+           lost_seconds_ < plain_seconds_ * (kFreeLosses - kCostOfFailure + kMostLoss * n_tokens_);
 }
 
 std::vector<int32_t> Speculation::make_guess() const {
