@@ -49,8 +49,9 @@ __attribute__((target("avx2"))) uint64_t sum_avx2(const std::byte* data, int64_t
         d = _mm256_add_epi64(d, _mm256_loadu_si256(vectors + i + 3));
     }
     const __m256i sum = _mm256_add_epi64(_mm256_add_epi64(a, b), _mm256_add_epi64(c, d));
-    return static_cast<uint64_t>(_mm256_extract_epi64(sum, 0) + _mm256_extract_epi64(sum, 1) +
-                                 _mm256_extract_epi64(sum, 2) + _mm256_extract_epi64(sum, 3));
+    uint64_t words[4];  // unsigned: they wrap around
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(words), sum);
+    return words[0] + words[1] + words[2] + words[3];
 }
 
 double read_bytes_per_second(std::span<const std::span<const std::byte>> blocks, ThreadPool& pool) {

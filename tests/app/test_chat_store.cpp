@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 using namespace nemo;
+using namespace std::string_literals;
 
 namespace {
 
@@ -48,7 +49,7 @@ TEST_CASE("what goes into a chat comes out again, also after a reopening") {
     const Json settings = Json::Object{{"temperature", 0.5}, {"think", true}};
     const Json stats = Json::Object{{"tokens", 12}};
     const ModelReference model = {.path = "/m/a.gguf", .name = "A", .identity = "abc"};
-    const std::string content = std::string("zero ") + '\0' + " byte, 天気 🙂\n";
+    const std::string content = "zero \0 byte, 天気 🙂\n"s;
     int64_t chat = 0;
     int64_t question = 0;
     int64_t answer = 0;
