@@ -163,13 +163,10 @@ void save(ChatTerminal& terminal, Argument argument) {
         fail(ErrorCode::usage, "/save needs a file name that ends with .md or .json");
     if (std::filesystem::exists(file)) fail(ErrorCode::usage, "{}: exists already", argument);
     const Conversation& chat = terminal.chat();
-    const Json document = Json::Object{
-        {"format", kChatFormat},
-        {"version", kChatFormatVersion},
-        {"chats", Json::Array{chat_to_json(chat.chat(), terminal.store().tree(chat.id()))}}};
     AtomicFile out(file, FileAccess::owner_only);
-    out.write(extension == ".md" ? chat_to_markdown(chat.chat(), chat.messages())
-                                 : to_json_text(document) + "\n");
+    export_chats(terminal.store(), {chat.chat()},
+                 extension == ".md" ? ChatDocument::markdown : ChatDocument::json,
+                 [&](const std::string& text) { out.write(text); });
     out.commit();
     terminal.print("Saved as " + argument);
 }

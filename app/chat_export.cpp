@@ -38,21 +38,20 @@ std::string quoted(const std::string& text) {
 Json chat_to_json(const Chat& chat, const std::vector<Message>& messages) {
     Json::Array list;
     for (const Message& message : messages) list.push_back(message_to_json(message));
-    return Json::Object{{"id", chat.id},
-                        {"title", chat.title},
-                        {"has_own_title", chat.has_own_title},
-                        {"folder", chat.folder},
-                        {"is_pinned", chat.is_pinned},
-                        {"system", chat.system},
-                        {"model", Json::Object{{"path", chat.model.path},
-                                               {"name", chat.model.name},
-                                               {"identity", chat.model.identity}}},
-                        {"settings", chat.settings},
-                        {"leaf", chat.leaf == 0 ? Json() : Json(chat.leaf)},
-                        {"created", chat.created},
-                        {"updated", chat.updated},
-                        {"deleted", chat.deleted ? Json(*chat.deleted) : Json()},
-                        {"messages", std::move(list)}};
+    return Json::Object{
+        {"id", chat.id},
+        {"title", chat.title},
+        {"has_own_title", chat.has_own_title},
+        {"folder", chat.folder},
+        {"is_pinned", chat.is_pinned},
+        {"system", chat.system},
+        {"model", Json::Object{{"path", chat.model.path}, {"name", chat.model.name}}},
+        {"settings", chat.settings},
+        {"leaf", chat.leaf == 0 ? Json() : Json(chat.leaf)},
+        {"created", chat.created},
+        {"updated", chat.updated},
+        {"deleted", chat.deleted ? Json(*chat.deleted) : Json()},
+        {"messages", std::move(list)}};
 }
 
 std::string chat_to_markdown(const Chat& chat, const std::vector<Message>& shown) {
@@ -67,6 +66,21 @@ std::string chat_to_markdown(const Chat& chat, const std::vector<Message>& shown
         text += message.content + "\n";
     }
     return text;
+}
+
+void export_chats(const ChatStore& store, const std::vector<Chat>& chats, ChatDocument format,
+                  const std::function<void(const std::string&)>& write) {
+    if (format == ChatDocument::markdown) {
+        for (size_t i = 0; i < chats.size(); ++i)
+            write((i > 0 ? "\n---\n\n" : "") +
+                  chat_to_markdown(chats[i], store.shown(chats[i].id)));
+        return;
+    }
+    write(fmt::format("{{\"format\":\"{}\",\"version\":{},\"chats\":[\n", kChatFormat,
+                      kChatFormatVersion));
+    for (size_t i = 0; i < chats.size(); ++i)
+        write((i > 0 ? ",\n" : "") + to_json_text(chat_to_json(chats[i], store.tree(chats[i].id))));
+    write("\n]}\n");
 }
 
 }  // namespace nemo

@@ -7,6 +7,7 @@
 
 #include "app/chat_store.h"
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -19,5 +20,10 @@ Json chat_to_json(const Chat& chat, const std::vector<Message>& messages);
 
 // A heading for the chat and for each message.
 std::string chat_to_markdown(const Chat& chat, const std::vector<Message>& shown);
+
+enum class ChatDocument { json, markdown };
+// Gives a document of the chats piece by piece to `write`, so that memory holds one chat at a time.
+void export_chats(const ChatStore& store, const std::vector<Chat>& chats, ChatDocument format,
+                  const std::function<void(const std::string&)>& write);
 
 }  // namespace nemo

@@ -183,9 +183,7 @@ ModelReference model_of(const Json& document) {
     const Json* model = document.find("model");
     if (model != nullptr && model->is_string()) return {.name = model->string()};
     const Json fields = object_at(document, "model", Json::Object{});
-    return {.path = text_at(fields, "path"),
-            .name = text_at(fields, "name"),
-            .identity = text_at(fields, "identity")};
+    return {.path = text_at(fields, "path"), .name = text_at(fields, "name")};
 }
 
 ImportedChat read_chat(const Json& document, bool is_own) {

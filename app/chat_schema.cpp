@@ -25,7 +25,6 @@ CREATE TABLE chats (
     system TEXT NOT NULL,
     model_path TEXT NOT NULL,
     model_name TEXT NOT NULL,
-    model_identity TEXT NOT NULL,
     settings TEXT NOT NULL,
     leaf INTEGER,
     created INTEGER NOT NULL,

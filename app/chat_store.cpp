@@ -15,8 +15,8 @@ namespace {
 constexpr size_t kMaxTitleCharacters = 60;
 
 constexpr const char* kChatColumns =
-    "id, title, has_own_title, folder, is_pinned, system, model_path, model_name, model_identity, "
-    "settings, leaf, created, updated, deleted";
+    "id, title, has_own_title, folder, is_pinned, system, model_path, model_name, settings, "
+    "leaf, created, updated, deleted";
 constexpr const char* kMessageColumns =
     "id, chat, parent, role, content, reasoning, state, created, stats";
 
@@ -59,12 +59,12 @@ Chat read_chat(const Statement& row) {
             .folder = row.text(3),
             .is_pinned = row.integer(4) != 0,
             .system = row.text(5),
-            .model = {.path = row.text(6), .name = row.text(7), .identity = row.text(8)},
-            .settings = object_from(row.text(9)),
-            .leaf = row.integer(10),
-            .created = row.integer(11),
-            .updated = row.integer(12),
-            .deleted = row.optional_integer(13)};
+            .model = {.path = row.text(6), .name = row.text(7)},
+            .settings = object_from(row.text(8)),
+            .leaf = row.integer(9),
+            .created = row.integer(10),
+            .updated = row.integer(11),
+            .deleted = row.optional_integer(12)};
 }
 
 Message read_message(const Statement& row) {
@@ -128,8 +128,8 @@ int64_t ChatStore::insert_chat(const Chat& chat) {
     connection_
         ->prepare(
             "INSERT INTO chats (title, has_own_title, folder, is_pinned, system, model_path, "
-            "model_name, model_identity, settings, created, updated, deleted) "
-            "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)")
+            "model_name, settings, created, updated, deleted) "
+            "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)")
         .bind(chat.title)
         .bind(int64_t{chat.has_own_title})
         .bind(chat.folder)
@@ -137,7 +137,6 @@ int64_t ChatStore::insert_chat(const Chat& chat) {
         .bind(chat.system)
         .bind(chat.model.path)
         .bind(chat.model.name)
-        .bind(chat.model.identity)
         .bind(to_json_text(chat.settings))
         .bind(chat.created)
         .bind(chat.updated)
@@ -203,11 +202,7 @@ void ChatStore::set_system(int64_t chat, std::string_view system) {
 }
 
 void ChatStore::set_model(int64_t chat, const ModelReference& model) {
-    change_chat(chat, "model_path = ?2, model_name = ?3, model_identity = ?4")
-        .bind(model.path)
-        .bind(model.name)
-        .bind(model.identity)
-        .run();
+    change_chat(chat, "model_path = ?2, model_name = ?3").bind(model.path).bind(model.name).run();
 }
 
 void ChatStore::set_settings(int64_t chat, const Json& settings) {

@@ -44,7 +44,6 @@ using Timestamp = int64_t;
 struct ModelReference {
     std::string path;
     std::string name;
-    std::string identity;  // what a stored state is checked against
 
     bool operator==(const ModelReference&) const = default;
 };

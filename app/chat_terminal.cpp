@@ -11,7 +11,6 @@
 #include "core/interrupt.h"
 
 #include <filesystem>
-#include <new>
 
 namespace nemo {
 
@@ -50,7 +49,7 @@ ChatTerminal::~ChatTerminal() {
         chat_.reset();
         purge_if_empty(id);
     } catch (const std::exception& error) {
-        report_error(error);
+        report_exception("nemo-cli", error);
     }
 }
 
@@ -76,18 +75,23 @@ void ChatTerminal::open_model() {
                                                         .spill_folder = default_state_folder()});
 }
 
+ModelReference ChatTerminal::model_reference() const {
+    return {.path = std::filesystem::absolute(command_.model.path).string(),
+            .name = engine_->model().config().name};
+}
+
 void ChatTerminal::open_new_chat() {
-    const std::string path = std::filesystem::absolute(command_.model.path).string();
-    const int64_t id =
-        store_.create_chat({.system = command_.system.value_or(""),
-                            .model = {.path = path, .name = engine_->model().config().name},
-                            .settings = settings_to_json(command_.answer)});
+    const int64_t id = store_.create_chat({.system = command_.system.value_or(""),
+                                           .model = model_reference(),
+                                           .settings = settings_to_json(command_.answer)});
     change_chat(id);
 }
 
 void ChatTerminal::open_chat(int64_t id) {
     if (chat_ && chat_->id() == id) return;
     change_chat(id);
+    // The one to go on with next time.
+    if (chat_->chat().model != model_reference()) chat_->set_model(model_reference());
     chat_->set_settings(merge_settings(chat_->settings(), command_.answer));
     if (command_.system) chat_->set_system(*command_.system);
 }
@@ -104,7 +108,7 @@ void ChatTerminal::change_chat(int64_t id) {
 
 // A chat in which nobody said anything does not stay.
 void ChatTerminal::purge_if_empty(int64_t id) {
-    if (!store_.tree(id).empty()) return;
+    if (!store_.children(id, 0).empty()) return;
     store_.delete_chat(id);
     store_.purge_chat(id);
     remove_state(default_state_folder(), id);
@@ -149,7 +153,7 @@ int ChatTerminal::run() {
             input_.remember(message.text);
             take(message.text);
         } catch (const std::exception& error) {
-            const int status = report_error(error);
+            const int status = report_exception("nemo-cli", error);
             if (!input_.is_interactive()) return status;
             clear_interrupt();
         }
@@ -183,7 +187,7 @@ void ChatTerminal::after_answer(const AnswerReport& report) {
     if (stopped && !input_.is_interactive()) fail(ErrorCode::interrupted, "interrupted");
     if (stopped) clear_interrupt();
     if (shows_footer_) say(dimmed(footer_text(report, chat_->usage())) + "\n");
-    if (report.only_thought && report.reason == FinishReason::stop)
+    if (report.only_thought() && report.reason == FinishReason::stop)
         say("The model ended without an answer after its thought; /regen lets it try again.");
     if (report.reason == FinishReason::context_full) offer_summary(report);
 }
@@ -205,14 +209,6 @@ void ChatTerminal::offer_summary(const AnswerReport& report) {
     }
     say("Nothing is lost. /summarise does it later, /undo takes the message back, /new begins "
         "another chat.");
-}
-
-int ChatTerminal::report_error(const std::exception& error) const {
-    write_stderr(fmt::format("nemo-cli: {}\n", terminal_safe_line(error.what())));
-    if (const auto* known = dynamic_cast<const Error*>(&error))
-        return static_cast<int>(known->code());
-    const bool memory = dynamic_cast<const std::bad_alloc*>(&error) != nullptr;
-    return static_cast<int>(memory ? ErrorCode::out_of_memory : ErrorCode::runtime);
 }
 
 }  // namespace nemo

@@ -44,6 +44,7 @@ public:
 private:
     int64_t chosen_chat() const;
     void open_model();
+    ModelReference model_reference() const;
     void say(std::string_view text) const;  // unless it is to be quiet
     void greet();
     void take(const std::string& text);
@@ -51,7 +52,6 @@ private:
     void offer_summary(const AnswerReport& report);
     void change_chat(int64_t id);
     void purge_if_empty(int64_t id);
-    int report_error(const std::exception& error) const;
 
     ChatCommand command_;
     ChatStore store_;

@@ -80,7 +80,7 @@ std::string footer_text(const AnswerReport& report, const ContextUsage& usage) {
 
 std::string usage_text(const ContextUsage& usage) {
     const int64_t n_per_token = usage.n_used > 0 ? usage.cache_bytes / usage.n_used : 0;
-    return fmt::format(
+    std::string text = fmt::format(
         "context      {} of {} tokens, {:.0f}%\n"
         "weights      {}\n"
         "state        {}, the same for any length\n"
@@ -89,6 +89,9 @@ std::string usage_text(const ContextUsage& usage) {
         usage.n_used, usage.n_context, percent(usage.n_used, usage.n_context),
         size_of(usage.weight_bytes), size_of(usage.state_bytes), size_of(usage.cache_bytes),
         size_of(n_per_token), size_of(usage.checkpoint_bytes), size_of(usage.spilled_bytes));
+    if (!usage.spill_problem.empty())
+        text += fmt::format("             one was lost: {}\n", usage.spill_problem);
+    return text;
 }
 
 std::string tree_text(const std::vector<Message>& tree, int64_t leaf) {

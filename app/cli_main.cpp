@@ -1,22 +1,14 @@
 // nemo-cli: prompts in, answers out. Errors end here and become the exit status.
 #include "app/cli_options.h"
 #include "core/console.h"
-#include "core/error.h"
 #include "core/interrupt.h"
 #include "core/mapped_file.h"
 
-#include <fmt/core.h>
-
-#include <new>
+#include <exception>
 
 namespace {
 
 using namespace nemo;
-
-int report(ErrorCode code, const char* message) {
-    write_stderr(fmt::format("nemo-cli: {}\n", terminal_safe_line(message)));
-    return static_cast<int>(code);
-}
 
 int run(const Command& command) {
     struct Runner {
@@ -51,11 +43,7 @@ int main(int argc, char** argv) {
             return *parsed.exit_status;
         }
         return run(parsed.command);
-    } catch (const Error& error) {
-        return report(error.code(), error.what());
-    } catch (const std::bad_alloc&) {
-        return report(ErrorCode::out_of_memory, "out of memory");
-    } catch (const std::exception& error) {
-        return report(ErrorCode::runtime, error.what());
+    } catch (const std::exception& exception) {
+        return report_exception("nemo-cli", exception);
     }
 }

@@ -100,35 +100,18 @@ void search(const ChatStore& store, const ChatsCommand& command) {
         write_stdout(lines);
 }
 
-// Gives the chats piece by piece to `write`, so that memory holds one of them at a time.
-template <class Write>
-void export_to(const ChatStore& store, const ChatsCommand& command, const Write& write) {
+void write_document(const ChatStore& store, const ChatsCommand& command) {
     std::vector<Chat> chats;
     for (const int64_t id : command.ids) chats.push_back(store.chat(id));
     if (command.ids.empty()) chats = store.chats();
-    if (command.format == "markdown") {
-        for (size_t i = 0; i < chats.size(); ++i)
-            write((i > 0 ? "\n---\n\n" : "") +
-                  chat_to_markdown(chats[i], store.shown(chats[i].id)));
-        return;
-    }
-    write(fmt::format("{{\"format\":\"{}\",\"version\":{},\"chats\":[\n", kChatFormat,
-                      kChatFormatVersion));
-    for (size_t i = 0; i < chats.size(); ++i)
-        write((i > 0 ? ",\n" : "") + to_json_text(chat_to_json(chats[i], store.tree(chats[i].id))));
-    write(std::string("\n]}\n"));
-}
-
-void export_chats(const ChatStore& store, const ChatsCommand& command) {
-    if (command.output.empty()) {
-        export_to(store, command, print);
-        return;
-    }
+    const ChatDocument format =
+        command.format == "markdown" ? ChatDocument::markdown : ChatDocument::json;
+    if (command.output.empty()) return export_chats(store, chats, format, print);
     if (!command.force && std::filesystem::exists(command.output))
         fail(ErrorCode::usage, "{}: exists; --force replaces it", command.output);
     refuse_to_replace(command.output, store.path());
     AtomicFile file(command.output);
-    export_to(store, command, [&](const std::string& text) { file.write(text); });
+    export_chats(store, chats, format, [&](const std::string& text) { file.write(text); });
     file.commit();
 }
 
@@ -205,7 +188,7 @@ int run_chats(const ChatsCommand& command) {
             search(store, command);
             return 0;
         case Action::export_chats:
-            export_chats(store, command);
+            write_document(store, command);
             return 0;
         case Action::import_chats:
             return import_chats(store, command);

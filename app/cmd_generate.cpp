@@ -82,8 +82,10 @@ int run_generate(const GenerateCommand& command) {
     if (!model.template_file.empty())
         engine.set_chat_template(read_text_file(model.template_file), model.template_file);
     ChatPrompt prompt = make_prompt(command, engine);
-    prompt.checkpoints.clear();  // nobody comes back to them
-    Session session(engine.model(), {.n_context = model.n_context, .kv_types = model.kv_types});
+    prompt.checkpoints.clear();  // nobody comes back to any
+    Session session(
+        engine.model(),
+        {.n_context = model.n_context, .kv_types = model.kv_types, .checkpoint_interval = 0});
     GenerateOptions options = command.answer.generate_options(engine.default_sampling());
     options.stop_strings = command.stop_strings;
     AnswerPrinter printer(!command.hide_thinking && !command.quiet);

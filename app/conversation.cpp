@@ -42,19 +42,6 @@ MessageState state_of(FinishReason reason) {
     return whole ? MessageState::complete : MessageState::interrupted;
 }
 
-AnswerReport report_of(const GenerateResult& result, int64_t message) {
-    return {.message = message,
-            .reason = result.reason,
-            .n_reused = result.n_reused,
-            .n_read = result.n_read,
-            .prompt_seconds = result.prompt_seconds,
-            .n_generated = result.n_generated,
-            .n_drafted = result.n_drafted,
-            .n_accepted = result.n_accepted,
-            .generate_seconds = result.generate_seconds,
-            .only_thought = result.text.empty() && !result.reasoning.empty()};
-}
-
 // An answer that grows in the store.
 class StoredAnswer {
 public:
@@ -162,17 +149,17 @@ AnswerReport Conversation::answer(int64_t question, const OnText& on_text,
     try {
         const ChatPrompt prompt =
             prompt_for(store_.path_to(question), settings_.effective_thinking());
-        const GenerateResult result =
+        GenerateResult result =
             engine_.generate(session_, prompt, generate_options(), on_piece, cancelled);
         stored.finish(state_of(result.reason), stats_of(result));
         const ContextUsage now = usage();
         if (now.state_bytes + now.cache_bytes <= kMostBytesToKeepAtOnce) keep_state();
-        return report_of(result, stored.id());
+        return {std::move(result), stored.id()};
     } catch (const std::exception& error) {
         stored.finish(MessageState::failed, Json::Object{{"error", error.what()}});
         const auto* known = dynamic_cast<const Error*>(&error);
         if (known == nullptr || known->code() != ErrorCode::context_full) throw;
-        return {.message = stored.id(), .reason = FinishReason::context_full};
+        return {{.reason = FinishReason::context_full}, stored.id()};
     }
 }
 
@@ -222,10 +209,10 @@ AnswerReport Conversation::summarise_and_answer(const OnText& on_text, const Can
     GenerateOptions options = generate_options();
     options.max_tokens = n_room;
     options.reasoning_budget = 0;
-    const GenerateResult summary = engine_.generate(
+    GenerateResult summary = engine_.generate(
         session_, prompt_for(before, Thinking::off), options,
         [&](TextPart, std::string_view text) { on_text(TextPart::thought, text); }, cancelled);
-    if (summary.reason == FinishReason::cancelled) return report_of(summary, 0);
+    if (summary.reason == FinishReason::cancelled) return {std::move(summary), 0};
     return answer(add_summary_branch(summary.text, kept), on_text, cancelled);
 }
 
@@ -289,6 +276,11 @@ void Conversation::set_system(const std::string& text) {
     reload();
 }
 
+void Conversation::set_model(const ModelReference& model) {
+    store_.set_model(chat_.id, model);
+    reload();
+}
+
 void Conversation::set_title(const std::string& text) {
     store_.set_title(chat_.id, text);
     reload();
@@ -303,7 +295,8 @@ ContextUsage Conversation::usage() const {
             .state_bytes = recurrent_state_bytes(model.config()),
             .cache_bytes = n_used * session_.state().page_layout().token_bytes(),
             .checkpoint_bytes = session_.checkpoints().n_bytes(),
-            .spilled_bytes = session_.checkpoints().n_spilled_bytes()};
+            .spilled_bytes = session_.checkpoints().n_spilled_bytes(),
+            .spill_problem = session_.checkpoints().spill_problem()};
 }
 
 }  // namespace nemo

@@ -22,18 +22,12 @@
 
 namespace nemo {
 
-struct AnswerReport {
-    int64_t message = 0;  // the answer in the store
-    // context_full: with n_generated 0, the conversation did not fit; else, the answer filled it.
-    FinishReason reason = FinishReason::stop;
-    int64_t n_reused = 0;  // prompt tokens that the session knew
-    int64_t n_read = 0;    // those it had to read
-    double prompt_seconds = 0;
-    int64_t n_generated = 0;
-    int64_t n_drafted = 0;   // guessed ahead
-    int64_t n_accepted = 0;  // and right
-    double generate_seconds = 0;
-    bool only_thought = false;  // the model ended its answer without leaving its thought
+// context_full: with n_generated 0, the conversation did not fit; else, the answer filled it.
+struct AnswerReport : GenerateResult {
+    int64_t message = 0;  // the answer in the store; 0: there is none
+
+    // The answer ended without leaving its thought.
+    bool only_thought() const { return text.empty() && !reasoning.empty(); }
 };
 
 // What a conversation takes.
@@ -45,6 +39,7 @@ struct ContextUsage {
     int64_t cache_bytes = 0;       // grows with the tokens
     int64_t checkpoint_bytes = 0;  // states kept so that nothing is read twice
     int64_t spilled_bytes = 0;     // those of them that are on the disk
+    std::string spill_problem;     // why one of them was lost; empty: none was
 };
 
 class Conversation {
@@ -100,6 +95,7 @@ public:
     const AnswerSettings& settings() const { return settings_; }
     void set_settings(const AnswerSettings& settings);
     void set_system(const std::string& text);
+    void set_model(const ModelReference& model);
     void set_title(const std::string& text);  // empty: from the first message
 
     ContextUsage usage() const;

@@ -1,6 +1,6 @@
 #include "convert/convert.h"
 
-#include "convert/read_ahead.h"
+#include "convert/piece_loader.h"
 #include "core/background_tasks.h"
 #include "core/crc32c.h"
 #include "core/error.h"
@@ -220,10 +220,10 @@ private:
         if (n_kept_rows > 0)
             count_kept(static_cast<uint64_t>(n_kept_rows) * tensors[n_kept].info().n_row_bytes());
         const std::vector<Slab> slabs = slabs_of(tensors, n_kept, n_kept_rows);
-        ReadAhead read_ahead(slabs.size(), [&](size_t i) { return slabs[i].ranges(); });
+        PieceLoader pieces(slabs.size(), [&](size_t i) { return slabs[i].ranges(); });
         for (const Slab& slab : slabs) {
             on_progress_(progress_);
-            const std::span<const std::byte> bytes = encoder_.encode(slab, read_ahead.next());
+            const std::span<const std::byte> bytes = encoder_.encode(slab, pieces.next());
             tasks_.run([&writer, bytes] { writer.write(bytes); });
             progress_.n_done_bytes += bytes.size();
         }

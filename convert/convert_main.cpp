@@ -195,11 +195,6 @@ int run(int argc, char** argv) {
     return std::visit([](const auto& chosen) { return run(chosen); }, command);
 }
 
-int report(const char* message, ErrorCode code) {
-    write_stderr(fmt::format("nemo-convert: {}\n", terminal_safe_line(message)));
-    return static_cast<int>(code);
-}
-
 }  // namespace
 }  // namespace nemo
 
@@ -207,11 +202,7 @@ int main(int argc, char** argv) {
     nemo::prepare_standard_streams();
     try {
         return nemo::run(argc, argv);
-    } catch (const nemo::Error& error) {
-        return nemo::report(error.what(), error.code());
-    } catch (const std::bad_alloc&) {
-        return nemo::report("out of memory", nemo::ErrorCode::out_of_memory);
-    } catch (const std::exception& error) {
-        return nemo::report(error.what(), nemo::ErrorCode::runtime);
+    } catch (const std::exception& exception) {
+        return nemo::report_exception("nemo-convert", exception);
     }
 }

@@ -2,7 +2,7 @@
 
 #include "convert/gguf_source.h"
 #include "convert/hf_config.h"
-#include "convert/read_ahead.h"
+#include "convert/piece_loader.h"
 #include "convert/tensor_source.h"
 #include "core/console.h"
 #include "core/crc32c.h"
@@ -213,7 +213,7 @@ public:
           buffers_(static_cast<size_t>(pool_.n_threads())) {}
 
     // The pieces are those of slabs_of() this task.
-    Findings check(const TensorToCheck& task, ReadAhead& pieces, uint32_t& checksum) {
+    Findings check(const TensorToCheck& task, PieceLoader& pieces, uint32_t& checksum) {
         Findings findings;
         checksum = 0;
         for (const Slab& slab : slabs_of(task)) {
@@ -336,7 +336,7 @@ void check_tensors(const ModelFile& file, const Originals* originals, int n_thre
     std::vector<Slab> slabs;
     for (const TensorToCheck& task : tasks)
         std::ranges::copy(slabs_of(task), std::back_inserter(slabs));
-    ReadAhead pieces(slabs.size(), [&](size_t i) { return ranges_of(slabs[i], file); });
+    PieceLoader pieces(slabs.size(), [&](size_t i) { return ranges_of(slabs[i], file); });
     TensorChecker checker(n_threads, on_progress, n_total);
     for (const TensorToCheck& task : tasks) {
         const TensorView& tensor = task.tensor;

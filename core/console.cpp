@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include <cerrno>
 #include <cstring>
+#include <new>
 
 namespace nemo {
 
@@ -96,6 +97,19 @@ void write_stderr(std::string_view text) {
         if (written < 0 && errno != EINTR) return;
         if (written > 0) text.remove_prefix(static_cast<size_t>(written));
     }
+}
+
+int report_exception(std::string_view program, const std::exception& exception) {
+    ErrorCode code = ErrorCode::runtime;
+    std::string message = exception.what();
+    if (const auto* error = dynamic_cast<const Error*>(&exception)) {
+        code = error->code();
+    } else if (dynamic_cast<const std::bad_alloc*>(&exception) != nullptr) {
+        code = ErrorCode::out_of_memory;
+        message = "out of memory";
+    }
+    write_stderr(fmt::format("{}: {}\n", program, terminal_safe_line(message)));
+    return static_cast<int>(code);
 }
 
 std::string read_stdin(bool quiet) {

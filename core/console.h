@@ -1,6 +1,7 @@
 // The programs' ends: standard input, standard output, text for a terminal.
 #pragma once
 
+#include <exception>
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -21,6 +22,10 @@ bool stderr_is_terminal();
 void write_stdout(std::string_view text);
 // Never fails.
 void write_stderr(std::string_view text);
+
+// Says on standard error what ended `program`, harmless to a terminal. The exit status: an Error's
+// own code, that for lack of memory, else runtime.
+int report_exception(std::string_view program, const std::exception& exception);
 
 // Standard input up to its end, made valid UTF-8. Says on standard error what it waits for if
 // nothing comes for two seconds, unless `quiet`. Throws Error{usage} above 64 MiB and

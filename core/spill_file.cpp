@@ -1,6 +1,7 @@
 #include "core/spill_file.h"
 
 #include "core/error.h"
+#include "core/file_io.h"
 #include "core/private_file.h"
 
 #include <fcntl.h>
@@ -41,18 +42,10 @@ SpillFile::~SpillFile() {
 
 uint64_t SpillFile::write(std::span<const std::byte> bytes) {
     const uint64_t offset = end_;
-    for (uint64_t n_written = 0; n_written < bytes.size();) {
-        const ssize_t n = ::pwrite(descriptor_, bytes.data() + n_written, bytes.size() - n_written,
-                                   static_cast<off_t>(offset + n_written));
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) {
-            const int error = errno;
-            [[maybe_unused]] const int ignored =
-                ::ftruncate(descriptor_, static_cast<off_t>(offset));
-            fail(ErrorCode::runtime, "{}: cannot write: {}", folder_.string(),
-                 std::strerror(error));
-        }
-        n_written += static_cast<uint64_t>(n);
+    if (!write_all_at(descriptor_, offset, bytes)) {
+        const int error = errno;
+        [[maybe_unused]] const int ignored = ::ftruncate(descriptor_, static_cast<off_t>(offset));
+        fail(ErrorCode::runtime, "{}: cannot write: {}", folder_.string(), std::strerror(error));
     }
     end_ += bytes.size();
     n_bytes_ += bytes.size();
@@ -60,15 +53,9 @@ uint64_t SpillFile::write(std::span<const std::byte> bytes) {
 }
 
 void SpillFile::read(uint64_t offset, std::span<std::byte> bytes) const {
-    for (size_t n_read = 0; n_read < bytes.size();) {
-        const ssize_t n = ::pread(descriptor_, bytes.data() + n_read, bytes.size() - n_read,
-                                  static_cast<off_t>(offset + n_read));
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0)
-            fail(ErrorCode::bad_file, "{}: cannot read {} bytes back: {}", folder_.string(),
-                 bytes.size(), n < 0 ? std::strerror(errno) : "the file is too short");
-        n_read += static_cast<size_t>(n);
-    }
+    if (read_all_at(descriptor_, offset, bytes) != bytes.size())
+        fail(ErrorCode::bad_file, "{}: cannot read {} bytes back: {}", folder_.string(),
+             bytes.size(), errno != 0 ? std::strerror(errno) : "the file is too short");
 }
 
 void SpillFile::discard(uint64_t offset, uint64_t n_bytes) {

@@ -2,6 +2,7 @@
 
 #include "core/checked.h"
 #include "core/error.h"
+#include "core/file_io.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -158,26 +159,11 @@ void TemporaryFile::truncate(uint64_t n_bytes) {
 }
 
 void TemporaryFile::write_at(uint64_t offset, std::span<const std::byte> bytes) {
-    while (!bytes.empty()) {
-        const ssize_t written =
-            ::pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
-        if (written < 0 && errno == EINTR) continue;
-        if (written < 0) fail_to("write");
-        offset += static_cast<uint64_t>(written);
-        bytes = bytes.subspan(static_cast<size_t>(written));
-    }
+    if (!write_all_at(descriptor_, offset, bytes)) fail_to("write");
 }
 
 size_t TemporaryFile::read_at(uint64_t offset, std::span<std::byte> bytes) const {
-    size_t n_read = 0;
-    while (n_read < bytes.size()) {
-        const ssize_t n = ::pread(descriptor_, bytes.data() + n_read, bytes.size() - n_read,
-                                  static_cast<off_t>(offset + n_read));
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) break;
-        n_read += static_cast<size_t>(n);
-    }
-    return n_read;
+    return read_all_at(descriptor_, offset, bytes);
 }
 
 void TemporaryFile::sync(bool data_only) {

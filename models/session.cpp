@@ -31,7 +31,7 @@ Session::Session(const Model& model, const SessionOptions& options)
       checkpoints_(state_, {.budget = state_budget(options.state_budget),
                             .spill_folder = options.spill_folder,
                             .spill_budget = options.spill_budget}) {
-    NEMO_ASSERT(chunk_ > 0 && interval_ > 0);
+    NEMO_ASSERT(chunk_ > 0 && interval_ >= 0);
     if (n_context_ <= 0) n_context_ = kDefaultContext;
 }
 
@@ -193,7 +193,7 @@ std::vector<Checkpoint> Session::begin_checkpoints(std::span<const int32_t> ids,
     for (int64_t position = begin + 1; position <= end; ++position) {
         if (std::ranges::binary_search(positions, position))
             begin_at(position, CheckpointKind::chat);
-        else if (position % interval_ == 0 && state_.n_recurrent() > 0)
+        else if (interval_ > 0 && position % interval_ == 0 && state_.n_recurrent() > 0)
             begin_at(position, CheckpointKind::periodic);
     }
     return begun;
@@ -205,7 +205,7 @@ void Session::keep(std::vector<Checkpoint> begun) {
         checkpoint.state.pages = state_.pages_at(checkpoint.state.position).pages;
         checkpoints_.add(std::move(checkpoint));
     }
-    checkpoints_.thin_out(tokens_, interval_);
+    if (interval_ > 0) checkpoints_.thin_out(tokens_, interval_);
     checkpoints_.enforce_budget(tokens_);
 }
 

@@ -23,7 +23,7 @@ struct SessionOptions {
     int64_t state_budget = 0;  // bytes of kept states; 0: a quarter of the memory that is free now
     std::filesystem::path spill_folder;  // where states go that do not fit; empty: they are lost
     int64_t spill_budget = 0;            // bytes there; 0: a quarter of what the disk has left
-    int64_t checkpoint_interval = 2048;  // tokens between checkpoints inside a long prompt
+    int64_t checkpoint_interval = 2048;  // between checkpoints inside a long prompt; 0: none
 };
 
 struct SaveOptions {

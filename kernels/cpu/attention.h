@@ -36,11 +36,11 @@ public:
     void run(const AttentionOps& ops, ThreadPool& pool, const AttentionCall& call);
 
     struct ThreadScratch {
-        Scratch<float> queries;
-        Scratch<float> scores;
-        Scratch<float> slice;
-        Scratch<float> sums;
-        Scratch<SoftmaxPart> parts;
+        ScratchBuffer<float> queries;
+        ScratchBuffer<float> scores;
+        ScratchBuffer<float> slice;
+        ScratchBuffer<float> sums;
+        ScratchBuffer<SoftmaxPart> parts;
     };
 
 private:
@@ -50,8 +50,8 @@ private:
 
     std::vector<ThreadScratch> threads_;
     // Of all pages, for run_by_pages: [n_pages, n_tokens, n_heads].
-    Scratch<float> page_sums_;
-    Scratch<SoftmaxPart> page_parts_;
+    ScratchBuffer<float> page_sums_;
+    ScratchBuffer<SoftmaxPart> page_parts_;
 };
 
 // Writes the rows of n_tokens tokens, [n_tokens, n_heads * head_dim], into a cache.

@@ -191,7 +191,7 @@ private:
     Mamba mamba_;
     // One per thread.
     std::vector<TileScratch> tiles_;
-    std::vector<Scratch<float>> floats_;
+    std::vector<ScratchBuffer<float>> floats_;
     std::vector<RouterScratch> routers_;
 };
 

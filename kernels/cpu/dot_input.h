@@ -50,9 +50,9 @@ public:
 
 private:
     struct ThreadScratch {
-        Scratch<int8_t> codes;
-        Scratch<float> scales;
-        Scratch<int32_t> sums;
+        ScratchBuffer<int8_t> codes;
+        ScratchBuffer<float> scales;
+        ScratchBuffer<int32_t> sums;
     };
     void cut(int64_t n_tokens, int64_t most, std::span<const int64_t> group_ends);
     void quantize(const TierOps& ops, ThreadPool& pool, const QuantTraits& traits, int64_t n);
@@ -62,10 +62,10 @@ private:
     std::vector<DotBlock> blocks_;
     std::vector<size_t> group_blocks_;  // first block of every group, and the end
     const float** rows_ = nullptr;
-    Scratch<const float*> row_memory_;
-    Scratch<int8_t> codes_;
-    Scratch<float> scales_, sums_;
-    Scratch<int32_t> starts_;
+    ScratchBuffer<const float*> row_memory_;
+    ScratchBuffer<int8_t> codes_;
+    ScratchBuffer<float> scales_, sums_;
+    ScratchBuffer<int32_t> starts_;
     std::vector<ThreadScratch> threads_;
 };
 

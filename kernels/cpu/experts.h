@@ -48,7 +48,7 @@ private:
     std::vector<int64_t> counts_;    // uses per expert
     std::vector<int64_t> next_;      // per expert: first position, then the next free one
     DotInput x_input_, hidden_input_;
-    Scratch<float> hidden_, results_;
+    ScratchBuffer<float> hidden_, results_;
 };
 
 }  // namespace nemo

@@ -43,7 +43,7 @@ int64_t heads_per_task(const Mamba2Shape& shape) {
 class ScanTask {
 public:
     ScanTask(const TierOps& ops, const SsmScan& scan, int64_t first, int64_t n_heads,
-             Scratch<float>& scratch)
+             ScratchBuffer<float>& scratch)
         : ops_(ops), scan_(scan), first_(first), n_heads_(n_heads) {
         const int64_t bc_size = kScanTile * 2 * scan.shape.state_size;
         const int64_t steps_size = n_heads * 2 * kScanTile;

@@ -24,7 +24,7 @@ public:
     void scan(const TierOps& ops, ThreadPool& pool, const SsmScan& scan);
 
 private:
-    std::vector<Scratch<float>> scratch_;  // one per thread
+    std::vector<ScratchBuffer<float>> scratch_;  // one per thread
 };
 
 }  // namespace nemo

@@ -21,7 +21,7 @@ namespace nemo {
 constexpr int64_t kTileRows = 32;
 
 // [kBlockTokens, kTileRows]
-using TileScratch = Scratch<float>;
+using TileScratch = ScratchBuffer<float>;
 
 // y[t * y_stride + r] = epilogue of the rows [first_row, first_row + n_rows) of `weight` (over all
 // of dims 1-3, all of one matrix) times the block's token t (plus bias[r], or null). At most

@@ -31,12 +31,12 @@ public:
 
 private:
     struct ThreadScratch {
-        Scratch<unsigned char> panel;
-        Scratch<float> panel_scales;
-        Scratch<float> sums;  // [panels][tokens][64]
-        Scratch<int8_t> codes;
-        Scratch<float> scales;
-        Scratch<int32_t> code_sums;
+        ScratchBuffer<unsigned char> panel;
+        ScratchBuffer<float> panel_scales;
+        ScratchBuffer<float> sums;  // [panels][tokens][64]
+        ScratchBuffer<int8_t> codes;
+        ScratchBuffer<float> scales;
+        ScratchBuffer<int32_t> code_sums;
     };
     // Packed activations of a block of tokens: slices of kSliceColumns, in them tiles of 6 tokens,
     // in them [columns/4][6][4] codes, sub-blocks in the order of the panels'; and TileJob::info.
@@ -61,8 +61,8 @@ private:
 
     std::vector<const float*> rows_;  // of the tokens that are packed
     Packed packed_ = {};
-    Scratch<int8_t> codes_;
-    Scratch<float> info_;
+    ScratchBuffer<int8_t> codes_;
+    ScratchBuffer<float> info_;
     std::vector<ThreadScratch> threads_;
 };
 

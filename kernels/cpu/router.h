@@ -9,9 +9,9 @@
 namespace nemo {
 
 struct RouterScratch {
-    Scratch<float> scores;
-    Scratch<float> group_scores;
-    Scratch<bool> taken;
+    ScratchBuffer<float> scores;
+    ScratchBuffer<float> group_scores;
+    ScratchBuffer<bool> taken;
 };
 
 // logits, bias: [n_experts], bias may be null; ids, weights: [n_used], best first. Always gives

@@ -11,7 +11,7 @@
 namespace nemo {
 
 template <class T>
-class Scratch {
+class ScratchBuffer {
 public:
     // At least n values, uninitialized. Grows by half at least: some sizes rise with every token.
     T* get(int64_t n) {

@@ -48,7 +48,7 @@ TEST_CASE("what goes into a chat comes out again, also after a reopening") {
     const std::filesystem::path file = folder / "chats.db";
     const Json settings = Json::Object{{"temperature", 0.5}, {"think", true}};
     const Json stats = Json::Object{{"tokens", 12}};
-    const ModelReference model = {.path = "/m/a.gguf", .name = "A", .identity = "abc"};
+    const ModelReference model = {.path = "/m/a.gguf", .name = "A"};
     const std::string content = "zero \0 byte, 天気 🙂\n"s;
     int64_t chat = 0;
     int64_t question = 0;

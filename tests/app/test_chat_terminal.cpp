@@ -164,6 +164,30 @@ TEST_CASE("states that memory has no room for come back from the disk") {
     CHECK(contains(result.err, " on disk"));
 }
 
+TEST_CASE("a state that neither memory nor the disk takes is lost with a word") {
+    const Home home;
+    std::vector<std::string> environment = home.environment();
+    environment.push_back("XDG_CACHE_HOME=/dev/null");
+    const ProcessResult result =
+        run_process(chat_arguments(ChatFormat::demo, {"--state-budget", "1KiB"}),
+                    "What is Mamba?\nAnd who are you?\n/info\n", environment);
+    CHECK(result.status == 0);
+    CHECK(contains(result.err, "one was lost: /dev/null/nemo: cannot create the folder"));
+}
+
+TEST_CASE("a chat goes on with the model that it had last") {
+    const Home home;
+    const auto run = [&](std::vector<std::string> arguments) {
+        return run_process(std::move(arguments), "What is Mamba?\n", home.environment());
+    };
+    CHECK(run(chat_arguments(ChatFormat::demo)).status == 0);
+    CHECK(home.store().chats()[0].model.path == chat_model(ChatFormat::demo));
+    CHECK(run(chat_arguments(ChatFormat::nano_v2, {"--continue"})).status == 0);
+    CHECK(home.store().chats()[0].model.path == chat_model(ChatFormat::nano_v2));
+    CHECK(run({program("nemo-cli"), "chat", "--continue"}).status == 0);
+    CHECK(home.store().chats()[0].model.path == chat_model(ChatFormat::nano_v2));
+}
+
 TEST_CASE("thoughts do not reach standard output") {
     const Home home;
     const std::vector<std::string> arguments =

@@ -30,7 +30,7 @@ int64_t add_tree(ChatStore& store) {
     const int64_t chat = store.create_chat({.title = "Rice",
                                             .folder = "kitchen",
                                             .system = "Be brief.",
-                                            .model = {"/m.gguf", "M", "id"},
+                                            .model = {"/m.gguf", "M"},
                                             .settings = Json::Object{{"temperature", 0.25}}});
     const int64_t question =
         store.add_message(chat, {.role = "user", .content = "How? 天気 🙂"});

@@ -154,6 +154,10 @@ TEST_CASE("inside a long prompt checkpoints get sparser the older they are") {
     for (const Checkpoint& item : session.checkpoints().items())
         positions.push_back(item.state.position);
     CHECK(positions == std::vector<int64_t>{160, 240, 280, 320, 340, 360, 370, 380, 390, 400});
+
+    Session none(model, {.n_context = 2000, .checkpoint_interval = 0});
+    none.sync(random_ids(405, 1));
+    CHECK(none.checkpoints().items().empty());
 }
 
 TEST_CASE("the budget drops periodic checkpoints, then left ones, and keeps branch points") {

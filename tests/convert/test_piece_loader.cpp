@@ -1,4 +1,4 @@
-#include "convert/read_ahead.h"
+#include "convert/piece_loader.h"
 
 #include "core/error.h"
 #include "tests/temp_folder.h"
@@ -14,7 +14,7 @@ TEST_CASE("pieces come in order, each loaded") {
     const MappedFile file = MappedFile::open(folder / "f");
     for (const size_t n : {0, 1, 2, 3, 10}) {
         CAPTURE(n);
-        ReadAhead pieces(n, [&](size_t i) {
+        PieceLoader pieces(n, [&](size_t i) {
             return std::vector<MappedRange>{{&file, file.bytes().subspan(i, 1)}};
         });
         for (size_t i = 0; i < n; ++i) {
@@ -31,7 +31,7 @@ TEST_CASE("a piece that cannot be loaded ends the reading when its turn comes") 
     const TempFolder folder;
     write_file(folder / "f", "0123456789");
     const MappedFile file = MappedFile::open(folder / "f");
-    ReadAhead pieces(5, [&](size_t i) {
+    PieceLoader pieces(5, [&](size_t i) {
         if (i == 3) fail(ErrorCode::bad_file, "piece {} is bad", i);
         return std::vector<MappedRange>{{&file, file.bytes().subspan(i, 1)}};
     });

@@ -12,11 +12,11 @@
 
 namespace nemo {
 
-class ReadAhead {
+class PieceLoader {
 public:
     // Where piece `index` is. Called on other threads, and at the same time.
     using Ranges = std::function<std::vector<MappedRange>(size_t index)>;
-    ReadAhead(size_t n_pieces, Ranges ranges);
+    PieceLoader(size_t n_pieces, Ranges ranges);
 
     // The next piece, until the next call. Throws as LoadedBytes::load() and `ranges`.
     const LoadedBytes& next();
