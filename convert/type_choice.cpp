@@ -115,6 +115,11 @@ std::set<size_t> apply_overrides(ConversionPlan& plan, const std::vector<TypeOve
 
 // ---------------------------------------------------------------- a given size
 
+uint64_t bytes_for(double bits_per_weight, double n_weights) {
+    constexpr double kMost = 0x1p62;  // more than any file has
+    return static_cast<uint64_t>(std::min(bits_per_weight / 8 * n_weights, kMost));
+}
+
 // "4.497  0.042008" for some sizes below and above.
 void note_frontier(const OpenTensors& open, uint64_t n_fixed_bytes, double n_weights,
                    ConversionPlan& plan) {
@@ -123,7 +128,7 @@ void note_frontier(const OpenTensors& open, uint64_t n_fixed_bytes, double n_wei
     plan.notes.push_back("what other sizes would cost:  bits per weight  predicted damage");
     uint64_t n_last_bytes = 0;
     for (const double bits : kBitsPerWeight) {
-        const auto limit = static_cast<uint64_t>(bits / 8 * n_weights);
+        const uint64_t limit = bytes_for(bits, n_weights);
         if (limit < n_fixed_bytes) continue;
         const Outcome outcome = spend(open, limit - n_fixed_bytes);
         if (outcome.n_bytes > limit - n_fixed_bytes || outcome.n_bytes == n_last_bytes) continue;
@@ -150,9 +155,8 @@ void fit_size(ConversionPlan& plan, const TypeRequest& request, const std::set<s
     const OpenTensors open = measure(plan, std::move(tensors), request, on_progress);
     const auto n_weights = static_cast<double>(plan.n_weights());
     const bool by_bytes = request.n_file_bytes.has_value();
-    const uint64_t limit = by_bytes
-                               ? *request.n_file_bytes
-                               : static_cast<uint64_t>(*request.bits_per_weight / 8 * n_weights);
+    const uint64_t limit =
+        by_bytes ? *request.n_file_bytes : bytes_for(*request.bits_per_weight, n_weights);
     // What the file has beside tensors depends a little on the types: their names are in it.
     const auto size_with = [&](const Outcome& outcome) {
         apply(open, outcome, plan);

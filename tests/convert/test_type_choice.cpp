@@ -98,8 +98,10 @@ TEST_CASE("bits per weight count the tensors alone") {
     request.bits_per_weight = 2.0;
     check_contains(error_message([&] { plan_of(kDemo, "Q8_0", request); }, ErrorCode::usage),
                    "2 bits per weight are too few: 2.");
-    request.bits_per_weight = 30;
-    CHECK(plan_of(kDemo, "Q8_0", request).bits_per_weight() < 8.6);
+    for (const double more_than_enough : {30.0, 1e300}) {
+        request.bits_per_weight = more_than_enough;
+        CHECK(plan_of(kDemo, "Q8_0", request).bits_per_weight() < 8.6);
+    }
 }
 
 TEST_CASE("rows that do not fit get types that keep the size that the name promises") {
