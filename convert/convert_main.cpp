@@ -87,7 +87,8 @@ TypeRequest type_request(const ConvertCommand& command) {
     return request;
 }
 
-// After this the plan's metadata and types are complete.
+// After this the plan's metadata and types are complete. Takes minutes where there is something to
+// be measured.
 void choose_types(const ConvertCommand& command, ConversionPlan& plan) {
     if (!command.importance.empty())
         use_importance(plan,
@@ -119,7 +120,6 @@ ConversionPlan make_plan(const ConvertCommand& command) {
                    .set = command.set},
                   plan);
     plan.max_part_bytes = max_part_bytes;
-    choose_types(command, plan);
     return plan;
 }
 
@@ -137,7 +137,11 @@ std::string written_text(const ConversionPlan& plan, const std::string& output, 
 
 int run(const ConvertCommand& command) {
     const Clock::time_point start = Clock::now();
-    const ConversionPlan plan = make_plan(command);
+    ConversionPlan plan = make_plan(command);
+    // Into how many files a result is split is known only with its types.
+    if (!command.dry_run && plan.max_part_bytes == 0)
+        check_target(plan, command.output, command.force);
+    choose_types(command, plan);
     for (const std::string& warning : plan.warnings) {
         write_stderr(terminal_safe(fmt::format("nemo-convert: warning: {}\n", warning)));
     }

@@ -38,6 +38,8 @@ TEST_CASE("nemo-convert writes a file and says so on standard error only") {
     const ProcessResult again = run_convert({kDense, out, "F16"});
     CHECK(again.status == 1);
     CHECK(contains(again.err, "exists already; --force"));
+    // Before anything is measured, which would find the size too small.
+    CHECK(run_convert({kDense, out, "--fit", "1"}).status == 1);
     CHECK(run_convert({kDense, "--outfile", out, "--outtype", "F16", "--force"}).status == 0);
     CHECK(ModelFile::open(out).metadata().get_integer("general.file_type") == 1);
 }
