@@ -3,6 +3,7 @@
 #include "core/chat_template.h"
 #include "core/error.h"
 #include "core/mapped_file.h"
+#include "core/tensor_checksums.h"
 #include "core/tokenizer.h"
 #include "core/utf8.h"
 
@@ -186,6 +187,7 @@ void replace_tokenizer(const std::filesystem::path& directory, ConversionPlan& p
 
 void replace_chat_template(const std::filesystem::path& path, GgufMetadata& metadata) {
     const MappedFile file = MappedFile::open(path);
+    if (file.text().empty()) fail(ErrorCode::bad_file, "{}: is empty", file.path());
     if (!is_valid_utf8(file.text())) fail(ErrorCode::bad_file, "{}: not UTF-8", file.path());
     ChatTemplate::compile(file.text(), file.path());
     metadata.set_string(kChatTemplateKey, std::string(file.text()));

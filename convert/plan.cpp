@@ -7,6 +7,7 @@
 #include "convert/planning.h"
 #include "core/error.h"
 #include "core/tokenizer_data.h"
+#include "core/utf8.h"
 
 #include <algorithm>
 #include <iterator>
@@ -145,7 +146,7 @@ ModelConfig read_config(const Json& json, const std::filesystem::path& path, Pre
     const bool has_head = CheckpointNames(plan.weights).has_prediction_head();
     const bool keeps_head = head == PredictionHead::keep && has_head;
     ModelConfig config = config_from_hf(json, path.string(), keeps_head);
-    config.name = std::filesystem::canonical(path.parent_path()).filename().string();
+    config.name = sanitize_utf8(std::filesystem::canonical(path.parent_path()).filename().string());
     if (head == PredictionHead::keep && !has_head && announces_prediction_head(json))
         plan.warnings.push_back(
             "config.json speaks of a prediction head, but the checkpoint has no mtp.* tensors");

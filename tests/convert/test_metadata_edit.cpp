@@ -106,6 +106,10 @@ TEST_CASE("--chat-template takes a template that compiles") {
     check_contains(
         error_message([&] { edit_metadata({.chat_template = folder / "bad.jinja"}, plan); }),
         "bad.jinja:1:");
+    write_file(folder / "empty.jinja", "");
+    check_contains(
+        error_message([&] { edit_metadata({.chat_template = folder / "empty.jinja"}, plan); }),
+        "empty.jinja: is empty");
 }
 
 TEST_CASE("--tokenizer replaces everything that belongs to the tokenizer") {
