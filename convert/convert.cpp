@@ -75,6 +75,9 @@ struct Slab {
         const int64_t row_length = tensor->spec.dims[0];
         return tensor->source->ranges(first_row * row_length, n_rows * row_length);
     }
+    bool is_last() const {
+        return (first_row + n_rows) * tensor->spec.dims[0] == tensor->spec.n_elements();
+    }
 };
 
 // What is left to write of these tensors after the first `n_kept` and `n_kept_rows` of the next.
@@ -151,6 +154,39 @@ private:
     size_t n_encoded_ = 0;
 };
 
+// Compares what is read with the checksums that the input carries: copied or encoded anew, damage
+// would get a checksum that calls it sound.
+class InputCheck {
+public:
+    // Slabs in their order.
+    void add(const Slab& slab, const LoadedBytes& loaded) {
+        const WeightSource& source = *slab.tensor->source;
+        const std::optional<uint32_t> expected = source.checksum();
+        if (!expected) return;
+        if (tensor_ != slab.tensor) {
+            tensor_ = slab.tensor;
+            checksum_ = 0;
+            // What an earlier run did of it.
+            add(source.ranges(0, slab.first_row * tensor_->spec.dims[0]), {});
+        }
+        add(slab.ranges(), loaded);
+        if (!slab.is_last() || checksum_ == *expected) return;
+        fail(ErrorCode::bad_file,
+             "{}: tensor {}: its bytes have checksum {:08x}, but {:08x} was written: the file is "
+             "damaged",
+             slab.ranges().front().file->path(), source.name(), checksum_, *expected);
+    }
+
+private:
+    void add(const std::vector<MappedRange>& ranges, const LoadedBytes& loaded) {
+        for (const MappedRange& range : ranges)
+            checksum_ = crc32c({loaded.find(range.bytes), range.bytes.size()}, checksum_);
+    }
+
+    const PlannedTensor* tensor_ = nullptr;
+    uint32_t checksum_ = 0;
+};
+
 void check_file(const ConversionPlan& plan, const std::filesystem::path& target, bool force) {
     const std::filesystem::file_status status = std::filesystem::status(target);
     if (!std::filesystem::exists(status)) return;
@@ -223,7 +259,9 @@ private:
         PieceLoader pieces(slabs.size(), [&](size_t i) { return slabs[i].ranges(); });
         for (const Slab& slab : slabs) {
             on_progress_(progress_);
-            const std::span<const std::byte> bytes = encoder_.encode(slab, pieces.next());
+            const LoadedBytes& loaded = pieces.next();
+            input_check_.add(slab, loaded);
+            const std::span<const std::byte> bytes = encoder_.encode(slab, loaded);
             tasks_.run([&writer, bytes] { writer.write(bytes); });
             progress_.n_done_bytes += bytes.size();
         }
@@ -238,6 +276,7 @@ private:
     const ConversionPlan& plan_;
     const ProgressCallback& on_progress_;
     ConvertProgress progress_;
+    InputCheck input_check_;
     SlabEncoder encoder_;
     std::vector<std::unique_ptr<GgufWriter>> writers_;
     BackgroundTasks tasks_;  // of the writers: ends before they do

@@ -30,7 +30,7 @@ void check_target(const ConversionPlan& plan, const std::filesystem::path& targe
 // crash among those last renames leaves new files beside old ones of the same names, each whole.
 // After a failure or a crash OnRestart says what is left and what the next run does with it.
 // `n_threads` 0: one per core. Throws Error{bad_file} if a weight is not finite or does not fit the
-// type.
+// type, or a tensor of a GGUF file is not what its checksum there says.
 void write_model(const ConversionPlan& plan, const std::filesystem::path& target, int n_threads,
                  const ProgressCallback& on_progress, OnRestart on_restart = OnRestart::start_over);
 

@@ -10,6 +10,7 @@
 #include "convert/nvfp4_scale.h"
 #include "convert/planning.h"
 #include "core/error.h"
+#include "core/tensor_checksums.h"
 
 #include <algorithm>
 #include <map>
@@ -19,24 +20,35 @@ namespace nemo {
 
 namespace {
 
+struct Input {
+    std::shared_ptr<const ModelFile> file;
+    TensorChecksums checksums;
+
+    WeightSourcePtr source(const TensorView& tensor) const {
+        return std::make_shared<GgufSource>(file, tensor, checksums.of(tensor));
+    }
+};
+
 bool is_float(DType dtype) {
     return dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16;
 }
 
-PlannedTensor copied(const std::shared_ptr<const ModelFile>& file, const TensorView& tensor) {
+PlannedTensor copied(const Input& input, const TensorView& tensor) {
     int n_dims = static_cast<int>(tensor.dims.size());
     while (n_dims > 1 && tensor.dims[static_cast<size_t>(n_dims) - 1] == 1) --n_dims;
     const bool is_f32 = tensor.dtype == DType::f32;
     return {{TensorRole::other, -1, -1, tensor.name, tensor.dims, n_dims, is_f32},
             tensor.dtype,
-            std::make_shared<GgufSource>(file, tensor)};
+            input.source(tensor)};
 }
 
 // The tensors that the configuration asks for, by name, in the formats they get. Throws
 // Error{bad_file} if one is missing or has other dims.
-std::map<std::string, PlannedTensor> requantized_tensors(
-    const std::shared_ptr<const ModelFile>& file, const ModelConfig& config, const OutputType& type,
-    std::vector<std::string>& warnings) {
+std::map<std::string, PlannedTensor> requantized_tensors(const Input& input,
+                                                         const ModelConfig& config,
+                                                         const OutputType& type,
+                                                         std::vector<std::string>& warnings) {
+    const ModelFile& file = *input.file;
     const std::vector<TensorSpec> specs = tensor_inventory(config);
     const std::vector<TensorType> types = choose_types(config, specs, type);
     std::map<std::string, PlannedTensor> result;
@@ -44,19 +56,18 @@ std::map<std::string, PlannedTensor> requantized_tensors(
     for (size_t i = 0; i < specs.size(); ++i) {
         TensorSpec spec = specs[i];
         // The values come last of the three, and are the most sensitive: their format it is.
-        const TensorView* tensor = file->find(fused_name(spec));
+        const TensorView* tensor = file.find(fused_name(spec));
         if (tensor != nullptr) {
             spec.name = tensor->name;
             spec.dims = tensor->dims;
         } else {
-            tensor = file->find(spec.name);
+            tensor = file.find(spec.name);
             TensorSpec expected = spec;
             expected.always_f32 = false;  // it will be
             const std::string problem = tensor_problem(expected, tensor);
-            if (!problem.empty()) fail(ErrorCode::bad_file, "{}: {}", file->path(), problem);
+            if (!problem.empty()) fail(ErrorCode::bad_file, "{}: {}", file.path(), problem);
         }
-        PlannedTensor planned = {std::move(spec), types[i].dtype,
-                                 std::make_shared<GgufSource>(file, *tensor)};
+        PlannedTensor planned = {std::move(spec), types[i].dtype, input.source(*tensor)};
         set_type(planned, types[i], type);
         misfits.add(planned);
         result.insert_or_assign(tensor->name, std::move(planned));
@@ -118,18 +129,17 @@ private:
     int64_t n_tensors_ = 0;
 };
 
-void plan_requantized(const std::shared_ptr<const ModelFile>& file, const OutputType& type,
-                      ConversionPlan& plan) {
-    plan.config = config_to_requantize(*file);
-    const auto known = requantized_tensors(file, *plan.config, type, plan.warnings);
+void plan_requantized(const Input& input, const OutputType& type, ConversionPlan& plan) {
+    plan.config = config_to_requantize(*input.file);
+    const auto known = requantized_tensors(input, *plan.config, type, plan.warnings);
     LossWarning losses;
-    for (const TensorView& tensor : file->tensors()) {
+    for (const TensorView& tensor : input.file->tensors()) {
         if (const auto found = known.find(tensor.name); found != known.end()) {
             losses.add(tensor.dtype, found->second.dtype);
             append_tensor(found->second, plan.tensors);
             continue;
         }
-        if (stays(tensor, known, *file)) plan.tensors.push_back(copied(file, tensor));
+        if (stays(tensor, known, *input.file)) plan.tensors.push_back(copied(input, tensor));
     }
     losses.append_to(plan.warnings);
     set_file_type(type, plan);
@@ -138,10 +148,11 @@ void plan_requantized(const std::shared_ptr<const ModelFile>& file, const Output
         [](std::string_view key) { return key.starts_with("quantize.imatrix."); });
 }
 
-void plan_copied(const std::shared_ptr<const ModelFile>& file, ConversionPlan& plan) {
-    for (const TensorView& tensor : file->tensors()) plan.tensors.push_back(copied(file, tensor));
+void plan_copied(const Input& input, ConversionPlan& plan) {
+    for (const TensorView& tensor : input.file->tensors())
+        plan.tensors.push_back(copied(input, tensor));
     try {
-        plan.config = config_from_gguf(*file);
+        plan.config = config_from_gguf(*input.file);
     } catch (const Error&) {
         // Of another architecture: copied all the same.
     }
@@ -182,13 +193,14 @@ void leave_out_prediction_head(ConversionPlan& plan) {
 ConversionPlan make_gguf_plan(const std::filesystem::path& path,
                               const std::optional<OutputType>& type, PredictionHead head) {
     const auto file = std::make_shared<const ModelFile>(ModelFile::open(path));
+    const Input input = {file, TensorChecksums(file->metadata())};
     ConversionPlan plan;
     plan.metadata = kept_metadata(*file);
     plan.input_files = file->part_paths();
     if (type)
-        plan_requantized(file, *type, plan);
+        plan_requantized(input, *type, plan);
     else
-        plan_copied(file, plan);
+        plan_copied(input, plan);
     if (head == PredictionHead::leave_out) leave_out_prediction_head(plan);
     return plan;
 }

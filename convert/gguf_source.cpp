@@ -39,8 +39,12 @@ std::string fused_name(const TensorSpec& spec) {
     return is_part ? fmt::format("blk.{}.attn_qkv.weight", spec.block) : "";
 }
 
-GgufSource::GgufSource(std::shared_ptr<const ModelFile> file, const TensorView& tensor)
-    : file_(std::move(file)), tensor_(tensor), factors_(read_factors(tensor_, *file_)) {}
+GgufSource::GgufSource(std::shared_ptr<const ModelFile> file, const TensorView& tensor,
+                       std::optional<uint32_t> checksum)
+    : file_(std::move(file)),
+      tensor_(tensor),
+      checksum_(checksum),
+      factors_(read_factors(tensor_, *file_)) {}
 
 std::span<const std::byte> GgufSource::blocks(int64_t first, int64_t n) const {
     const DTypeInfo& info = dtype_info(tensor_.dtype);

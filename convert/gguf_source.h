@@ -29,13 +29,15 @@ std::string fused_name(const TensorSpec& spec);
 
 class GgufSource final : public WeightSource {
 public:
-    // `tensor` is one of the file's.
-    GgufSource(std::shared_ptr<const ModelFile> file, const TensorView& tensor);
+    // `tensor` is one of the file's, `checksum` what the file says of its bytes.
+    GgufSource(std::shared_ptr<const ModelFile> file, const TensorView& tensor,
+               std::optional<uint32_t> checksum);
 
     const std::string& name() const override { return tensor_.name; }
     std::string_view type_name() const override { return dtype_info(tensor_.dtype).name; }
     uint64_t n_bytes() const override { return static_cast<uint64_t>(tensor_.n_bytes()); }
     std::vector<MappedRange> ranges(int64_t first, int64_t n) const override;
+    std::optional<uint32_t> checksum() const override { return checksum_; }
     // With the factors of NVFP4 applied.
     using WeightSource::read;
     void read(int64_t first, int64_t n, float* target, const LoadedBytes& loaded) const override;
@@ -51,6 +53,7 @@ private:
 
     std::shared_ptr<const ModelFile> file_;
     TensorView tensor_;
+    std::optional<uint32_t> checksum_;
     std::vector<float> factors_;  // empty: none
 };
 

@@ -32,6 +32,7 @@ public:
     std::vector<MappedRange> ranges(int64_t first, int64_t n) const override {
         return weights_->ranges(first, n);
     }
+    std::optional<uint32_t> checksum() const override { return weights_->checksum(); }
     void read(int64_t first, int64_t n, float* target, const LoadedBytes& loaded) const override {
         weights_->read(first, n, target, loaded);
         while (n > 0) {

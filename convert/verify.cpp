@@ -7,14 +7,13 @@
 #include "core/console.h"
 #include "core/crc32c.h"
 #include "core/error.h"
-#include "core/gguf_writer.h"
+#include "core/tensor_checksums.h"
 #include "core/thread_pool.h"
 #include "core/tokenizer.h"
 #include "quant/codec.h"
 #include "quant/importance.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <map>
 #include <optional>
@@ -87,47 +86,23 @@ void note_problem(VerifyReport& report, const Check& check) {
     }
 }
 
-struct StoredChecksum {
-    std::string type_name;
-    uint32_t value = 0;
-};
-
-// "1a2b3c4d Q8_0 blk.0.ssm_in.weight", see core/gguf_writer.h.
-void parse_checksum(const std::string& entry, std::map<std::string, StoredChecksum>& checksums) {
-    constexpr size_t kDigits = 8;
-    StoredChecksum stored;
-    const char* const end = entry.data() + std::min(entry.size(), kDigits);
-    const auto [stop, error] = std::from_chars(entry.data(), end, stored.value, 16);
-    const size_t space = entry.find(' ', kDigits + 1);
-    if (error != std::errc() || stop != entry.data() + kDigits || space == std::string::npos ||
-        entry[kDigits] != ' ')
-        fail(ErrorCode::bad_file, "key {} has the entry \"{}\", which is no checksum",
-             kTensorChecksumsKey, entry.substr(0, 100));
-    stored.type_name = entry.substr(kDigits + 1, space - kDigits - 1);
-    checksums[entry.substr(space + 1)] = stored;
-}
-
-class Checksums {
+class ChecksumCheck {
 public:
-    Checksums(const ModelFile& file, VerifyReport& report) {
-        present_ = file.metadata().contains(kTensorChecksumsKey);
-        if (!present_) return;
-        note_problem(report, [&] {
-            for (const std::string& entry : file.metadata().get_strings(kTensorChecksumsKey))
-                parse_checksum(entry, checksums_);
-        });
+    ChecksumCheck(const ModelFile& file, VerifyReport& report)
+        : present_(file.metadata().contains(kTensorChecksumsKey)) {
+        note_problem(report, [&] { checksums_.emplace(file.metadata()); });
     }
 
     void compare(const TensorView& tensor, uint32_t checksum, VerifyReport& report) {
-        const auto found = checksums_.find(tensor.name);
-        if (found == checksums_.end()) {
+        const TensorChecksums::Entry* entry = checksums_ ? checksums_->find(tensor.name) : nullptr;
+        if (entry == nullptr) {
             ++n_without_;
-        } else if (found->second.type_name != dtype_info(tensor.dtype).name) {
+        } else if (entry->type_name != dtype_info(tensor.dtype).name) {
             ++n_other_type_;
-        } else if (found->second.value != checksum) {
+        } else if (entry->value != checksum) {
             report.problems.push_back(
                 fmt::format("tensor {}: its bytes have checksum {:08x}, but {:08x} was written",
-                            tensor.name, checksum, found->second.value));
+                            tensor.name, checksum, entry->value));
         }
     }
 
@@ -144,8 +119,8 @@ public:
     }
 
 private:
-    bool present_ = false;
-    std::map<std::string, StoredChecksum> checksums_;  // by tensor name
+    bool present_;
+    std::optional<TensorChecksums> checksums_;  // nullopt: they cannot be read
     int64_t n_without_ = 0;
     int64_t n_other_type_ = 0;
 };
@@ -324,7 +299,7 @@ void add_error(const TensorView& tensor, const Findings& findings, VerifyReport&
 
 void check_tensors(const ModelFile& file, const Originals* originals, int n_threads,
                    const ProgressCallback& on_progress, VerifyReport& report) {
-    Checksums checksums(file, report);
+    ChecksumCheck checksums(file, report);
     uint64_t n_total = 0;
     std::vector<TensorToCheck> tasks;
     for (const TensorView& tensor : file.tensors()) {
@@ -359,6 +334,9 @@ VerifyReport verify_model(const ModelFile& file, const std::filesystem::path& ch
     VerifyReport report;
     report.n_tensors = std::ssize(file.tensors());
     report.n_bytes = file.n_file_bytes();
+    if (file.n_extra_bytes() > 0)
+        report.problems.push_back(
+            fmt::format("{} bytes follow the last tensor", file.n_extra_bytes()));
     bool prediction_head = false;
     note_problem(report, [&] {
         const ModelConfig config = config_from_gguf(file);

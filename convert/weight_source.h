@@ -35,6 +35,9 @@ public:
     // to be loaded before they are read.
     virtual std::vector<MappedRange> ranges(int64_t /*first*/, int64_t /*n*/) const { return {}; }
 
+    // What the input says the CRC-32C of all ranges() is; nullopt: nothing.
+    virtual std::optional<uint32_t> checksum() const { return std::nullopt; }
+
     // `n` values from element `first` on, which must exist; from memory what has been loaded.
     // Throws Error{bad_file} naming the input's tensor and the element if a value is not finite.
     virtual void read(int64_t first, int64_t n, float* target, const LoadedBytes& loaded) const = 0;

@@ -2,6 +2,7 @@
 
 #include "core/crc32c.h"
 #include "core/error.h"
+#include "core/tensor_checksums.h"
 
 #include <algorithm>
 
@@ -105,8 +106,7 @@ void put_checksums(HeaderBuilder& header, std::span<const GgufTensorInfo> tensor
     header.put(static_cast<int32_t>(GgufType::string));
     header.put(static_cast<uint64_t>(tensors.size()));
     for (size_t i = 0; i < tensors.size(); ++i)
-        header.put_string(fmt::format("{:08x} {} {}", checksums[i],
-                                      dtype_info(tensors[i].dtype).name, tensors[i].name));
+        header.put_string(tensor_checksum_entry(checksums[i], tensors[i].dtype, tensors[i].name));
 }
 
 std::string build_header(const GgufMetadata& metadata, std::span<const GgufTensorInfo> tensors,

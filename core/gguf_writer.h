@@ -1,8 +1,8 @@
 // Writes a GGUF v3 file in one pass: metadata, tensor directory, then tensor data in directory
 // order.
 //
-// Each file carries checksums of its tensors, which are known only when the data has passed by: the
-// header is written last, before the file becomes visible.
+// Each file carries checksums of its tensors (core/tensor_checksums.h), which are known only when
+// the data has passed by: the header is written last, before the file becomes visible.
 #pragma once
 
 #include "core/gguf.h"
@@ -17,12 +17,6 @@
 #include <vector>
 
 namespace nemo {
-
-// An array of strings, one per tensor: "1a2b3c4d Q8_0 blk.0.ssm_in.weight", the CRC-32C
-// (core/crc32c.h) of the tensor's bytes in hexadecimal, the type they are in, and the name. Type
-// and name tell damage from another program's work: those that requantize, reorder or split a file
-// copy the key as it is. Programs that do not know it pass over it.
-inline constexpr const char* kTensorChecksumsKey = "nemo.tensor_checksums";
 
 struct GgufTensorInfo {
     std::string name;  // at most 63 bytes

@@ -4,9 +4,10 @@
 #include "core/checked.h"
 #include "core/crc32c.h"
 #include "core/error.h"
-#include "core/gguf_writer.h"
+#include "core/tensor_checksums.h"
 #include "core/utf8.h"
 
+#include <algorithm>
 #include <bit>
 #include <charconv>
 #include <limits>
@@ -242,9 +243,10 @@ DirectoryEntry read_entry(ByteReader& reader, uint64_t index) {
     return entry;
 }
 
-// Offsets must be the running padded sum: no gaps, no overlap, no reordering.
-void place_tensors(std::vector<DirectoryEntry>& entries, const ByteReader& reader,
-                   std::span<const std::byte> file, uint64_t alignment) {
+// Offsets must be the running padded sum: no gaps, no overlap, no reordering. Returns where the
+// last tensor's padding ends.
+uint64_t place_tensors(std::vector<DirectoryEntry>& entries, const ByteReader& reader,
+                       std::span<const std::byte> file, uint64_t alignment) {
     const uint64_t start = (reader.offset() + alignment - 1) / alignment * alignment;
     if (!entries.empty() && start > file.size())
         fail(ErrorCode::bad_file, "{}: tensor data should start at byte {}, the file has {}",
@@ -264,6 +266,7 @@ void place_tensors(std::vector<DirectoryEntry>& entries, const ByteReader& reade
         entry.tensor.data = file.data() + start + expected;
         expected += (n_bytes + alignment - 1) / alignment * alignment;
     }
+    return start + expected;
 }
 
 // ---- Split files ----
@@ -320,7 +323,8 @@ void ModelFile::append_part(const std::filesystem::path& path) {
     std::vector<DirectoryEntry> entries;
     entries.reserve(static_cast<size_t>(header.n_tensors));
     for (uint64_t i = 0; i < header.n_tensors; ++i) entries.push_back(read_entry(reader, i));
-    place_tensors(entries, reader, file.bytes(), read_alignment(metadata));
+    const uint64_t end = place_tensors(entries, reader, file.bytes(), read_alignment(metadata));
+    n_extra_bytes_ += file.bytes().size() - std::min<uint64_t>(end, file.bytes().size());
     for (DirectoryEntry& entry : entries) {
         if (!index_.try_emplace(entry.tensor.name, tensors_.size()).second)
             fail(ErrorCode::bad_file, "{}: tensor {} occurs twice", file.path(), entry.tensor.name);

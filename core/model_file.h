@@ -45,6 +45,8 @@ public:
     std::vector<std::span<const std::byte>> part_bytes() const;
     // All parts together.
     uint64_t n_file_bytes() const;
+    // Of these, what lies behind the last tensor and its padding: nothing says what it is.
+    uint64_t n_extra_bytes() const { return n_extra_bytes_; }
     ModelFingerprint fingerprint() const;
     // Bytes of one of the tensors, and the part that they are in.
     MappedRange range_of(std::span<const std::byte> bytes) const;
@@ -56,6 +58,7 @@ private:
     std::string path_;
     std::vector<MappedFile> parts_;
     std::vector<size_t> header_sizes_;  // bytes before the tensor data, per part
+    uint64_t n_extra_bytes_ = 0;
     GgufMetadata metadata_;
     std::vector<TensorView> tensors_;
     std::unordered_map<std::string, size_t> index_;

@@ -290,6 +290,60 @@ TEST_CASE("sizes, types of tensors and unknown tensors of a GGUF file") {
                      *ModelFile::open(folder / "in.gguf").find("unknown.weight")));
 }
 
+TEST_CASE("damage in the input gets no new checksum that calls it sound") {
+    const TempFolder folder;
+    convert(kGoldenModels / "dense", folder / "in.gguf", uniform_output_type(DType::f16));
+    std::string bytes = read_file(folder / "in.gguf");
+    const ModelFile file = ModelFile::open(folder / "in.gguf");
+    const TensorView& tensor = *file.find("blk.0.ssm_in.weight");
+    const size_t offset =
+        bytes.find(std::string_view(reinterpret_cast<const char*>(tensor.data), 64));
+    REQUIRE(offset != std::string::npos);
+    bytes[offset] = static_cast<char>(bytes[offset] ^ 1);
+    write_file(folder / "bad.gguf", bytes);
+    const auto damaged = [&](const std::optional<OutputType>& type, uint64_t max_part_bytes) {
+        return error_message(
+            [&] { convert(folder / "bad.gguf", folder / "out.gguf", type, max_part_bytes); });
+    };
+    for (const std::string& message : {damaged(std::nullopt, 0), damaged(std::nullopt, 100'000),
+                                       damaged(uniform_output_type(DType::q8_0), 0),
+                                       damaged(uniform_output_type(DType::nvfp4), 0)}) {
+        check_contains(message, "bad.gguf: tensor blk.0.ssm_in.weight: its bytes have checksum ");
+    }
+    CHECK(names_in(folder / "") == std::vector<std::string>{"bad.gguf", "in.gguf"});
+}
+
+TEST_CASE("a run that goes on in the middle of a tensor knows whether all of it is damaged") {
+    const TempFolder folder;
+    constexpr int64_t kBytes = int64_t{40} << 20;  // several slabs, of which the first are kept
+    write_raw(folder / "in.gguf", GgufMetadata(),
+              {{{"a.weight", DType::f32, {1024, kBytes / 4096, 1, 1}, 2}, std::string(kBytes, 0)}});
+    std::string bytes = read_file(folder / "in.gguf");
+    bytes[bytes.size() - kBytes] = 1;
+    write_file(folder / "bad.gguf", bytes);
+    for (const bool is_damaged : {false, true}) {
+        const ConversionPlan plan =
+            make_plan(folder / (is_damaged ? "bad.gguf" : "in.gguf"), std::nullopt);
+        uint64_t n_kept = 0;
+        const auto run = [&](uint64_t n_until) {
+            write_model(
+                plan, folder / "out.gguf", 1,
+                [&](const ConvertProgress& progress) {
+                    n_kept = progress.n_kept_bytes;
+                    if (progress.n_done_bytes > n_until) fail(ErrorCode::interrupted, "stop");
+                },
+                OnRestart::resume);
+        };
+        CHECK_THROWS_AS(run(kBytes * 3 / 4), Error);
+        if (is_damaged)
+            check_contains(error_message([&] { run(kBytes); }), "bad.gguf: tensor a.weight: its ");
+        else
+            CHECK_NOTHROW(run(kBytes));
+        CHECK(n_kept > 0);
+    }
+    CHECK(read_file(folder / "out.gguf") == read_file(folder / "in.gguf"));
+}
+
 TEST_CASE("hostile GGUF inputs are refused before anything is written") {
     const TempFolder folder;
     convert(kGoldenModels / "dense", folder / "in.gguf", uniform_output_type(DType::q8_0));

@@ -3,6 +3,7 @@
 
 #include "checkpoint_fixture.h"
 #include "core/gguf_writer.h"
+#include "core/tensor_checksums.h"
 
 #include <limits>
 #include <map>
@@ -228,6 +229,18 @@ TEST_CASE("checksums that are missing, of another type or no checksums at all") 
     CHECK(none.problems.empty());
     REQUIRE(none.notes.size() == 1);
     check_contains(none.notes[0], "no checksums to compare with");
+}
+
+TEST_CASE("bytes behind the last tensor are a problem, its padding is not") {
+    const TempFolder folder;
+    convert(kGoldenModels / "dense", folder / "m.gguf", DType::q8_0);
+    const std::string bytes = read_file(folder / "m.gguf");
+    const TensorView last = ModelFile::open(folder / "m.gguf").tensors().back();
+    const auto n_padding = static_cast<size_t>(32 - last.n_bytes() % 32) % 32;
+    write_file(folder / "tight.gguf", bytes.substr(0, bytes.size() - n_padding));
+    CHECK(problems(verify(folder / "tight.gguf")).empty());
+    write_file(folder / "long.gguf", bytes + "x");
+    CHECK(problems(verify(folder / "long.gguf")) == "1 bytes follow the last tensor\n");
 }
 
 TEST_CASE("the report is text that cannot harm a terminal") {

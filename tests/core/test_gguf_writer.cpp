@@ -4,6 +4,7 @@
 #include "core/crc32c.h"
 #include "core/error.h"
 #include "core/model_file.h"
+#include "core/tensor_checksums.h"
 #include "tests/temp_folder.h"
 
 #include <doctest/doctest.h>
