@@ -35,6 +35,7 @@ public:
     FileReader& operator=(const FileReader&) = delete;
 
     const MappedFile& file() const { return file_; }
+    int descriptor() const { return descriptor_; }
 
     // From `offset`, a multiple of the block size, to at least `end`. The target has place for
     // whole blocks.
@@ -55,9 +56,25 @@ public:
         }
     }
 
+    // False also if nobody knows.
+    bool is_in_page_cache(uint64_t offset, uint64_t end) {
+        const std::span<const std::byte> mapped = file_.bytes();
+        end = std::min<uint64_t>(end, mapped.size());
+        std::array<unsigned char, kReadBytes / kBlockBytes> pages = {};
+        for (; offset < end; offset += kReadBytes) {
+            const size_t n_bytes = std::min<uint64_t>(kReadBytes, end - offset);
+            void* const first = const_cast<std::byte*>(mapped.data() + offset);
+            if (::mincore(first, n_bytes, pages.data()) != 0) return false;
+            if (!std::all_of(pages.begin(), pages.begin() + whole_blocks(n_bytes) / kBlockBytes,
+                             [](unsigned char page) { return (page & 1u) != 0; }))
+                return false;
+        }
+        return true;
+    }
+
 private:
     size_t read_some(uint64_t offset, size_t n_bytes, std::byte* target) {
-        const bool is_cached = is_in_page_cache(offset, n_bytes);
+        const bool is_cached = is_in_page_cache(offset, offset + n_bytes);
         for (;;) {
             const int descriptor = direct_ >= 0 && !is_cached ? direct_ : descriptor_;
             const ssize_t n = ::pread(descriptor, target, n_bytes, static_cast<off_t>(offset));
@@ -68,18 +85,6 @@ private:
                      n_bytes, offset, std::strerror(errno));
             stop_direct();  // some file systems refuse only now
         }
-    }
-
-    // False also if nobody knows.
-    bool is_in_page_cache(uint64_t offset, size_t n_bytes) {
-        const std::span<const std::byte> mapped = file_.bytes();
-        if (offset >= mapped.size()) return false;
-        n_bytes = std::min<size_t>(n_bytes, mapped.size() - offset);
-        std::array<unsigned char, kReadBytes / kBlockBytes> pages = {};
-        void* const first = const_cast<std::byte*>(mapped.data() + offset);
-        if (::mincore(first, n_bytes, pages.data()) != 0) return false;
-        return std::all_of(pages.begin(), pages.begin() + whole_blocks(n_bytes) / kBlockBytes,
-                           [](unsigned char page) { return (page & 1u) != 0; });
     }
 
     void stop_direct() {
@@ -93,8 +98,22 @@ private:
 
 }  // namespace
 
+LoadedBytes::Pages::Pages(int descriptor, uint64_t offset, size_t n_bytes) : n_bytes_(n_bytes) {
+    void* const data = ::mmap(nullptr, n_bytes, PROT_READ, MAP_SHARED | MAP_POPULATE, descriptor,
+                              static_cast<off_t>(offset));
+    data_ = data == MAP_FAILED ? nullptr : static_cast<const std::byte*>(data);
+}
+
+LoadedBytes::Pages::~Pages() {
+    if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), n_bytes_);
+}
+
+LoadedBytes::Pages::Pages(Pages&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), n_bytes_(other.n_bytes_) {}
+
 void LoadedBytes::load(std::span<const MappedRange> ranges) {
     pieces_.clear();
+    pages_.clear();
     const auto begin_of = [](const MappedRange& range) {
         const auto offset = static_cast<uint64_t>(range.bytes.data() - range.file->bytes().data());
         return std::pair(offset, offset / kBlockBytes * kBlockBytes);
@@ -110,10 +129,19 @@ void LoadedBytes::load(std::span<const MappedRange> ranges) {
     for (const MappedRange& range : ranges) {
         const auto [offset, begin] = begin_of(range);
         const uint64_t end = offset + range.bytes.size();
+        if (range.bytes.empty()) continue;
         if (!reader || &reader->file() != range.file) reader.emplace(*range.file);
-        reader->read(begin, end, place);
-        pieces_.push_back({range.bytes, place + (offset - begin)});
-        place += whole_blocks(end - begin);
+        const std::byte* loaded = nullptr;
+        if (reader->is_in_page_cache(begin, end)) {
+            pages_.emplace_back(reader->descriptor(), begin, static_cast<size_t>(end - begin));
+            loaded = pages_.back().data();
+        }
+        if (loaded == nullptr) {
+            reader->read(begin, end, place);
+            loaded = place;
+            place += whole_blocks(end - begin);
+        }
+        pieces_.push_back({range.bytes, loaded + (offset - begin)});
     }
 }
 

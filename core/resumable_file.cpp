@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <algorithm>
 #include <cstring>
+#include <exception>
 #include <type_traits>
 #include <utility>
 
@@ -56,7 +57,13 @@ ResumableFile::ResumableFile(const std::filesystem::path& target, const Layout& 
     if (n_kept_ == 0) set_direct(true);  // otherwise it is read first
 }
 
-ResumableFile::~ResumableFile() = default;
+// What was handed over is written, so that it can be resumed; whoever ends now knows of an error.
+ResumableFile::~ResumableFile() {
+    try {
+        wait_for_writes();
+    } catch (const std::exception&) {
+    }
+}
 
 // The newest record of this very file; one that does not belong to it if there is none.
 ResumableFile::Record ResumableFile::record_of(const TemporaryFile& file, const Layout& layout) {
@@ -143,47 +150,62 @@ void ResumableFile::write(std::span<const std::byte> bytes) {
 }
 
 void ResumableFile::put(std::span<const std::byte> bytes) {
-    // Not before it is needed: of many files only one is written at a time.
+    // Not before they are needed: of many files only one is written at a time.
     buffer_.reserve(kBufferBytes);
+    other_buffer_.reserve(kBufferBytes);
     while (!bytes.empty()) {
         const size_t n = std::min(bytes.size(), kBufferBytes - n_buffered_);
         std::memcpy(buffer_.data() + n_buffered_, bytes.data(), n);
         n_buffered_ += n;
         bytes = bytes.subspan(n);
-        if (n_buffered_ < kBufferBytes) continue;
-        flush();
-        if (std::chrono::steady_clock::now() >= next_record_) write_record();
+        if (n_buffered_ == kBufferBytes) flush(/*is_last=*/false);
     }
 }
 
-// Writes the whole buffer; the block it ends in is filled up with zeros.
-void ResumableFile::flush() {
-    const size_t n_padded = static_cast<size_t>(whole_blocks(n_buffered_));
-    std::memset(buffer_.data() + n_buffered_, 0, n_padded - n_buffered_);
-    file_.write_at(n_flushed_, std::span(buffer_.data(), n_padded));
-    // Pages that the system keeps are sent on their way now, so that no sync waits for all of them.
-    if (!is_direct_)
-        ::sync_file_range(file_.descriptor(), static_cast<off_t>(n_flushed_),
-                          static_cast<off_t>(n_padded), SYNC_FILE_RANGE_WRITE);
+// Hands the buffer over to be written, when the other one has been; the block it ends in is filled
+// up with zeros. After the last one there is a record.
+void ResumableFile::flush(bool is_last) {
+    const std::span blocks(buffer_.data(), static_cast<size_t>(whole_blocks(n_buffered_)));
+    std::memset(buffer_.data() + n_buffered_, 0, blocks.size() - n_buffered_);
     const uint64_t head_end = std::clamp(layout_.n_head_bytes, n_flushed_, n_written());
     const auto n_head = static_cast<size_t>(head_end - n_flushed_);
     flushed_checksum_ =
         crc32c(std::span(buffer_.data() + n_head, n_buffered_ - n_head), flushed_checksum_);
+    const Kept kept = {n_written(), flushed_checksum_};
+    if (!writes_) writes_.emplace(/*max_pending=*/1);
+    writes_->run([this, blocks, offset = n_flushed_, kept, is_last] {
+        write_piece(blocks, offset);
+        if (is_last || std::chrono::steady_clock::now() >= next_record_)
+            write_record(kept, blocks.data());
+    });
+    std::swap(buffer_, other_buffer_);
     n_flushed_ += n_buffered_;
     n_buffered_ = 0;
 }
 
-void ResumableFile::write_record() {
+void ResumableFile::wait_for_writes() {
+    if (writes_) writes_->wait();
+}
+
+void ResumableFile::write_piece(std::span<std::byte> blocks, uint64_t offset) {
+    file_.write_at(offset, blocks);
+    // Pages that the system keeps are sent on their way now, so that no sync waits for all of them.
+    if (!is_direct_)
+        ::sync_file_range(file_.descriptor(), static_cast<off_t>(offset),
+                          static_cast<off_t>(blocks.size()), SYNC_FILE_RANGE_WRITE);
+}
+
+// `block` is the start of a buffer that has been written.
+void ResumableFile::write_record(const Kept& kept, std::byte* block) {
     const auto start = std::chrono::steady_clock::now();
     file_.sync(/*data_only=*/true);
     Record record = {kMagic,      layout_.identity, layout_.n_file_bytes,
-                     ++sequence_, n_flushed_,       flushed_checksum_};
+                     ++sequence_, kept.n_bytes,     kept.checksum};
     record.checksum = record.expected_checksum();
-    // The buffer is empty whenever a record is due, and aligned.
-    std::memset(buffer_.data(), 0, kBlockBytes);
-    std::memcpy(buffer_.data(), &record, sizeof record);
+    std::memset(block, 0, kBlockBytes);
+    std::memcpy(block, &record, sizeof record);
     file_.write_at(whole_blocks(layout_.n_file_bytes) + sequence_ % kRecords * kBlockBytes,
-                   std::span(buffer_.data(), kBlockBytes));
+                   std::span(block, kBlockBytes));
     const auto end = std::chrono::steady_clock::now();
     next_record_ = end + kTimesPerRecord * (end - start);
 }
@@ -191,9 +213,11 @@ void ResumableFile::write_record() {
 void ResumableFile::seal(std::string_view head) {
     leave_place_for_head();
     NEMO_ASSERT(n_written() == layout_.n_file_bytes && head.size() == layout_.n_head_bytes);
-    flush();
-    write_record();
+    flush(/*is_last=*/true);
+    wait_for_writes();
+    writes_.reset();
     buffer_.free();
+    other_buffer_.free();
     set_direct(false);
     file_.write_at(0, std::as_bytes(std::span(head.data(), head.size())));
     file_.sync();

@@ -7,9 +7,11 @@
 // of what is kept. The head (a header with checksums in it) is known last and written last.
 //
 // Direct writes, where the file system can: the pages would otherwise push others out of memory,
-// and writing them back at the end would take as long as everything else.
+// and writing them back at the end would take as long as everything else. One buffer is filled
+// while another is on its way to the disk.
 #pragma once
 
+#include "core/background_tasks.h"
 #include "core/block_buffer.h"
 #include "core/temporary_file.h"
 
@@ -18,6 +20,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -69,20 +72,32 @@ private:
     void begin_anew();
     void leave_place_for_head();
     void put(std::span<const std::byte> bytes);
-    void flush();
+    void flush(bool is_last);
+    void wait_for_writes();
+    void write_piece(std::span<std::byte> blocks, uint64_t offset);
     void set_direct(bool direct);
-    void write_record();
+
+    // What is on the disk once a piece has been written.
+    struct Kept {
+        uint64_t n_bytes;
+        uint32_t checksum;
+    };
+    void write_record(const Kept& kept, std::byte* block);
 
     Layout layout_;
     TemporaryFile file_;
     BlockBuffer buffer_;
+    BlockBuffer other_buffer_;  // being written, or free
     size_t n_buffered_ = 0;
     uint64_t n_flushed_ = 0;  // where the buffer begins in the file, a multiple of the block size
     uint64_t n_kept_ = 0;
     uint32_t flushed_checksum_ = 0;  // of the bytes from the head's end to n_flushed_
-    uint64_t sequence_ = 0;
     bool is_direct_ = false;
+
+    // Used by the task alone while one is pending.
+    uint64_t sequence_ = 0;
     std::chrono::steady_clock::time_point next_record_ = {};
+    std::optional<BackgroundTasks> writes_;
 };
 
 }  // namespace nemo

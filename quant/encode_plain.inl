@@ -52,27 +52,49 @@ float largest_magnitude_of_row(const float* values, int64_t n) {
     return std::bit_cast<float>(largest);
 }
 
-// Halves away from zero, of |a| < 2^31. The fraction is exact.
+// Halves away from zero, of |a| < 2^22: what is added is the largest number below one half, so that
+// nothing else reaches the next whole number.
 NEMO_INLINE IntLanes rounded_away(const Lanes& a) {
-    const IntLanes whole = __builtin_convertvector(a, IntLanes);
-    const Lanes fraction = a - __builtin_convertvector(whole, Lanes);
-    return whole - (fraction >= 0.5f) + (fraction <= -0.5f);
+    constexpr float kBelowHalf = 0x1.fffffep-2f;
+    const IntLanes signed_half =
+        ((IntLanes)a & std::numeric_limits<int32_t>::min()) | std::bit_cast<int32_t>(kBelowHalf);
+    return __builtin_convertvector(a + (Lanes)signed_half, IntLanes);
 }
 
-// Codes come from the unrounded scale, as in the reference encoder.
+// The scales of up to 16 blocks at once, as they are stored and inverted. Codes come from the
+// unrounded scale, as in the reference encoder.
+struct PlainScales {
+    uint16_t stored[kLanes];
+    float inverse[kLanes];
+};
+
+NEMO_INLINE void plain_scales(const float* source, int64_t n_blocks, PlainScales& scales) {
+    IntLanes largest = IntLanes{};
+    for (int64_t i = 0; i < n_blocks; ++i)
+        largest[i] = largest_lane(larger_of(magnitude_bits(source + 2 * kLanes * i),
+                                            magnitude_bits(source + 2 * kLanes * i + kLanes)));
+    const Lanes scale = (Lanes)largest / 127.0f;
+    // A block of zeros, or of values so small that 1 / scale is infinite: its fp16 scale is 0.
+    const Lanes inverse = scale > 0x1p-127f ? 1.0f / scale : Lanes{};
+    std::memcpy(scales.inverse, &inverse, sizeof inverse);
+    for (int lane = 0; lane < kLanes; ++lane)
+        scales.stored[lane] = f32_to_f16(clamped_to_f16(scale[lane]));
+}
+
 void encode_plain_q8_0(const float* source, std::byte* target, int64_t n) {
-    for (int64_t i = 0; i < n; i += 2 * kLanes, target += 34) {
-        const float* x = source + i;
-        const IntLanes largest = larger_of(magnitude_bits(x), magnitude_bits(x + kLanes));
-        const float scale = std::bit_cast<float>(largest_lane(largest)) / 127.0f;
-        store_f16(scale, target);
-        // A block of zeros, or of values so small that 1 / scale is infinite: its fp16 scale is 0.
-        const float inverse = scale > 0x1p-127f ? 1.0f / scale : 0.0f;
-        for (int half = 0; half < 2; ++half) {
-            Lanes values;
-            std::memcpy(&values, x + half * kLanes, sizeof values);
-            const auto codes = __builtin_convertvector(rounded_away(values * inverse), ByteLanes);
-            std::memcpy(target + 2 + half * kLanes, &codes, sizeof codes);
+    for (int64_t first = 0; first < n; first += 2 * kLanes * kLanes) {
+        const int64_t n_blocks = std::min<int64_t>(kLanes, (n - first) / (2 * kLanes));
+        PlainScales scales;
+        plain_scales(source + first, n_blocks, scales);
+        for (int64_t i = 0; i < n_blocks; ++i, target += 34) {
+            std::memcpy(target, &scales.stored[i], sizeof(uint16_t));
+            for (int half = 0; half < 2; ++half) {
+                Lanes values;
+                std::memcpy(&values, source + first + (2 * i + half) * kLanes, sizeof values);
+                const auto codes =
+                    __builtin_convertvector(rounded_away(values * scales.inverse[i]), ByteLanes);
+                std::memcpy(target + 2 + half * kLanes, &codes, sizeof codes);
+            }
         }
     }
 }

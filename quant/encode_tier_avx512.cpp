@@ -2,8 +2,10 @@
 #include "quant/encode_tier.h"
 #include "quant/half.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
+#include <limits>
 
 #pragma GCC diagnostic ignored "-Wpsabi"  // no vector crosses a file
 #pragma GCC optimize("fp-contract=off")   // all tiers give the same bits

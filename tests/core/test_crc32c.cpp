@@ -26,13 +26,13 @@ TEST_CASE("known values: the check string, and RFC 3720's examples") {
 TEST_CASE("both implementations agree, in any pieces") {
     std::string text;
     uint32_t state = 1;
-    for (int i = 0; i < 1000; ++i) {
+    for (int i = 0; i < 40'000; ++i) {
         state = state * 1664525u + 1013904223u;
         text.push_back(static_cast<char>(state >> 24));
     }
     const uint32_t whole = crc32c(bytes_of(text));
     CHECK(detail::crc32c_portable(bytes_of(text), 0) == whole);
-    for (size_t cut = 0; cut <= text.size(); cut += 37) {
+    for (size_t cut = 0; cut <= text.size(); cut += cut < 1000 ? 37 : 997) {
         const std::string_view first = std::string_view(text).substr(0, cut);
         const std::string_view rest = std::string_view(text).substr(cut);
         CHECK(crc32c(bytes_of(rest), crc32c(bytes_of(first))) == whole);

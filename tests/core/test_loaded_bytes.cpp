@@ -63,6 +63,21 @@ TEST_CASE("loaded bytes are the file's, wherever they begin and end") {
     }
 }
 
+TEST_CASE("what is in the page cache is not copied") {
+    const TempFolder folder;
+    write_file(folder / "f", numbered_bytes(100'000));
+    const MappedFile file = MappedFile::open(folder / "f");
+    const MappedRange range = {&file, file.bytes().subspan(10'000, 50'000)};
+    LoadedBytes loaded;
+    loaded.load({&range, 1});
+    const std::byte* found = loaded.find(range.bytes);
+    const std::byte other = ~found[20'000];
+    const int descriptor = ::open((folder / "f").c_str(), O_WRONLY);
+    REQUIRE(::pwrite(descriptor, &other, 1, 30'000) == 1);
+    ::close(descriptor);
+    CHECK(found[20'000] == other);
+}
+
 TEST_CASE("a file that changed since it was mapped is not read as if it had not") {
     const TempFolder folder;
     write_file(folder / "f", numbered_bytes(100'000));

@@ -128,8 +128,10 @@ TEST_CASE("all instruction sets widen, measure and round alike") {
     constexpr float kInfinity = std::numeric_limits<float>::infinity();
     constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
     std::vector<float> values = encoder_values(true);
-    // A block of codes halfway between two, one of zeros, one that is too small for its scale.
+    // A block of codes halfway between two and one just below, one of zeros, one that is too small
+    // for its scale.
     for (size_t i = 0; i < 32; ++i) values[i] = i == 0 ? 127.0f : static_cast<float>(i) - 15.5f;
+    values[20] = -std::nextafter(0.5f, 0.0f);
     std::fill_n(values.begin() + 32, 32, -0.0f);
     std::fill_n(values.begin() + 64, 32, 0x1p-140f);
     for (const RowTier* tier : row_tiers()) {
@@ -142,6 +144,7 @@ TEST_CASE("all instruction sets widen, measure and round alike") {
             CHECK(std::to_integer<int8_t>(codes[static_cast<size_t>(2 + i)]) ==
                   static_cast<int8_t>(std::round(value)));
         }
+        CHECK(codes[2 + 20] == std::byte{0});
         CHECK(std::ranges::all_of(codes.begin() + 34, codes.begin() + 3 * 34,
                                   [](std::byte byte) { return byte == std::byte{0}; }));
 
