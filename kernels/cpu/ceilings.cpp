@@ -91,8 +91,7 @@ __attribute__((target("avx512f,avx512vnni"))) uint64_t int8_avx512(int64_t n_rou
         }
     }
     uint64_t total = 0;
-    for (const auto& sum : sums)
-        total += static_cast<uint64_t>(sum[0]);
+    for (const auto& sum : sums) total += static_cast<uint64_t>(sum[0]);
     return total;
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <numeric>
 
 namespace nemo {
 
@@ -109,6 +110,7 @@ void DotInput::quantize(const TierOps& ops, ThreadPool& pool, const QuantTraits&
     float* scales = scales_.get(n_places * n_groups);
     float* sums = sums_.get(n_places * n_subs);
     int32_t* starts = starts_.get(n_places * n_subs);
+    int32_t* pairs = pairs_.get(n_places * n_subs / 2);
     int64_t place = 0;
     for (DotBlock& block : blocks_) {
         const auto width =
@@ -118,12 +120,14 @@ void DotInput::quantize(const TierOps& ops, ThreadPool& pool, const QuantTraits&
                        .codes = codes + place * n,
                        .scale = scales + place * n_groups,
                        .start = starts + place * n_subs,
-                       .sum = sums + place * n_subs};
+                       .sum = sums + place * n_subs,
+                       .pairs = pairs + place * n_subs / 2,
+                       .narrow = true};
         place += width;
     }
     threads_.resize(static_cast<size_t>(pool.n_threads()));
     pool.parallel_for(std::ssize(blocks_), 1, [&](int64_t index, int64_t, int thread) {
-        const DotBlock& block = blocks_[static_cast<size_t>(index)];
+        DotBlock& block = blocks_[static_cast<size_t>(index)];
         for (int64_t i = 0; i < block.batch.width; ++i)
             quantize_token(ops, traits, i < block.n_tokens ? rows_[block.first + i] : nullptr, n,
                            block.batch, i, threads_[static_cast<size_t>(thread)]);
@@ -132,33 +136,46 @@ void DotInput::quantize(const TierOps& ops, ThreadPool& pool, const QuantTraits&
 
 // x: null for a place without a token.
 void DotInput::quantize_token(const TierOps& ops, const QuantTraits& traits, const float* x,
-                              int64_t n, const ActivationBatch& batch, int64_t place,
+                              int64_t n, ActivationBatch& batch, int64_t place,
                               ThreadScratch& scratch) {
     const int64_t width = batch.width, n_groups = n / traits.group;
     const int64_t n_subs = n / traits.sub_columns, per_sub = traits.sub_columns / 16;
     int8_t* codes = scratch.codes.get(n);
     float* scales = scratch.scales.get(n_groups);
     int32_t* code_sums = scratch.sums.get(n / 16);
+    int32_t* magnitudes = scratch.magnitudes.get(n / 16);
     if (x != nullptr) {
         ops.quantize({.x = x,
                       .n = n,
                       .group = traits.group,
                       .codes = codes,
                       .scale = scales,
-                      .sums = code_sums});
+                      .sums = code_sums,
+                      .magnitudes = magnitudes});
     } else {
         std::fill_n(codes, n, int8_t{0});
         std::fill_n(scales, n_groups, 0.0f);
         std::fill_n(code_sums, n / 16, 0);
+        std::fill_n(magnitudes, n / 16, 0);
     }
     int8_t* target = batch.codes + 4 * place;
     for (int64_t i = 0; i < n; i += 4) std::memcpy(target + i * width, codes + i, 4);
     for (int64_t g = 0; g < n_groups; ++g) batch.scale[g * width + place] = scales[g];
+    const auto sum_of = [&](const int32_t* values, int64_t sub) {
+        return std::accumulate(values + sub * per_sub, values + (sub + 1) * per_sub, 0);
+    };
     for (int64_t j = 0; j < n_subs; ++j) {
-        int32_t total = 0;
-        for (int64_t i = 0; i < per_sub; ++i) total += code_sums[j * per_sub + i];
+        const int32_t total = sum_of(code_sums, j);
         batch.start[j * width + place] = -traits.offset * total;
         batch.sum[j * width + place] = static_cast<float>(total);
+        if (traits.has_integer_scales())
+            batch.narrow = batch.narrow && traits.is_narrow(total, sum_of(magnitudes, j));
+    }
+    if (!traits.has_integer_scales()) return;
+    for (int64_t p = 0; p < n_subs / 2; ++p) {
+        const int64_t sub = first_of_pair(p);
+        batch.pairs[p * width + place] =
+            word_pair(sum_of(code_sums, sub), sum_of(code_sums, sub + kPairDistance));
     }
 }
 

@@ -52,12 +52,12 @@ private:
     struct ThreadScratch {
         ScratchBuffer<int8_t> codes;
         ScratchBuffer<float> scales;
-        ScratchBuffer<int32_t> sums;
+        ScratchBuffer<int32_t> sums, magnitudes;
     };
     void cut(int64_t n_tokens, int64_t most, std::span<const int64_t> group_ends);
     void quantize(const TierOps& ops, ThreadPool& pool, const QuantTraits& traits, int64_t n);
     void quantize_token(const TierOps& ops, const QuantTraits& traits, const float* x, int64_t n,
-                        const ActivationBatch& batch, int64_t place, ThreadScratch& scratch);
+                        ActivationBatch& batch, int64_t place, ThreadScratch& scratch);
 
     std::vector<DotBlock> blocks_;
     std::vector<size_t> group_blocks_;  // first block of every group, and the end
@@ -65,7 +65,7 @@ private:
     ScratchBuffer<const float*> row_memory_;
     ScratchBuffer<int8_t> codes_;
     ScratchBuffer<float> scales_, sums_;
-    ScratchBuffer<int32_t> starts_;
+    ScratchBuffer<int32_t> starts_, pairs_;
     std::vector<ThreadScratch> threads_;
 };
 

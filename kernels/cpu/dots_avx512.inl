@@ -4,7 +4,7 @@
 
 // A sink for StripReader. All indices are constants once the format's code is inlined, so that the
 // arrays are registers.
-template <QuantFormat kFormat, int kTokens>
+template <QuantFormat kFormat, int kTokens, bool kNarrow>
 struct DotSink {
     static constexpr QuantTraits kTraits = quant_traits(kFormat);
     // Large blocks: with every load, which is the same pace (StripReader). Small ones: block by
@@ -15,9 +15,11 @@ struct DotSink {
     const int8_t* codes;
     const int32_t* start;
     const float* sum;
+    const int32_t* pairs;
     const float* x_scale;
     float* scale;  // memory for those of a block: [sub-blocks][16]
     float* negative_min;
+    __m512 d;
     __m512i products[kTokens];
     // With a scale per group. Else sums are in memory [kTokens][16]; for many tokens they have to
     // stay there (end), for lack of registers.
@@ -29,6 +31,33 @@ struct DotSink {
     }
     NEMO_INLINE_MEMBER void put_min(int sub, __m512 values) {
         _mm512_store_ps(negative_min + 16 * sub, values);
+    }
+    NEMO_INLINE_MEMBER void put_factor(__m512 value) { d = value; }
+    NEMO_INLINE_MEMBER void put_scales(int sub, __m512i four) {
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; ++j)
+            put_scale(sub + j, _mm512_castsi512_ps(kNarrow ? signed_byte_as_word(four, j)
+                                                           : signed_byte(four, j)));
+    }
+    // Of integer scales: the minimums' part of the group.
+    NEMO_INLINE_MEMBER void put_mins(const __m512i* min_pairs, __m512 negative_d_min) {
+        constexpr int kPairs = kTraits.subs_per_group() / 2;
+#pragma GCC unroll 8
+        for (int t = 0; t < kTokens; ++t) {
+            __m512i total = _mm512_setzero_si512();
+#pragma GCC unroll 8
+            for (int p = 0; p < kPairs; ++p)
+                total = _mm512_dpwssd_epi32(total, min_pairs[p],
+                                            _mm512_set1_epi32(pairs[p * kTokens + t]));
+            _mm512_store_ps(negative_min + 16 * t,
+                            _mm512_mul_ps(_mm512_cvtepi32_ps(total), negative_d_min));
+        }
+    }
+    NEMO_INLINE_MEMBER void begin_block() {
+        if constexpr (kTraits.has_integer_scales())
+#pragma GCC unroll 8
+            for (int t = 0; t < kTokens; ++t)
+                _mm512_store_si512(group_memory + 16 * t, _mm512_setzero_si512());
     }
     NEMO_INLINE_MEMBER void begin(int sub) {
 #pragma GCC unroll 8
@@ -44,9 +73,27 @@ struct DotSink {
                 _mm512_set1_epi32(load_dword(codes + 4 * (vector * kTokens + t))));
     }
     NEMO_INLINE_MEMBER void end(int sub) {
+        if constexpr (kTraits.has_integer_scales())
+            add_scaled(sub);
+        else
+            add_group(sub);
+        if constexpr (!kTraits.single() && kTokens >= 4) asm volatile("" ::: "memory");
+    }
+    NEMO_INLINE_MEMBER void add_scaled(int sub) {
+        const __m512i s = _mm512_load_si512(scale + 16 * sub);
+#pragma GCC unroll 8
+        for (int t = 0; t < kTokens; ++t) {
+            float* group = group_memory + 16 * t;
+            const __m512i total = _mm512_load_si512(group);
+            _mm512_store_si512(
+                group, kNarrow ? _mm512_dpwssd_epi32(total, products[t], s)
+                               : _mm512_add_epi32(total, _mm512_mullo_epi32(products[t], s)));
+        }
+    }
+    NEMO_INLINE_MEMBER void add_group(int sub) {
         const __m512 s = _mm512_load_ps(scale + 16 * sub);
         constexpr int kPerGroup = kTraits.subs_per_group();
-        const int place = summation_place(kFormat, sub) % kPerGroup;
+        const int place = sub % kPerGroup;
 #pragma GCC unroll 8
         for (int t = 0; t < kTokens; ++t) {
             const __m512 product = _mm512_cvtepi32_ps(products[t]);
@@ -66,30 +113,44 @@ struct DotSink {
                     sum_memory + 16 * t,
                     _mm512_fmadd_ps(factor, group_sum, _mm512_load_ps(sum_memory + 16 * t)));
         }
-        if constexpr (!kTraits.single() && kTokens >= 4) asm volatile("" ::: "memory");
     }
     NEMO_INLINE_MEMBER void end_block() {
         constexpr int kSubs = kTraits.block_columns / kTraits.sub_columns;
+        if constexpr (kTraits.has_integer_scales())
+#pragma GCC unroll 8
+            for (int t = 0; t < kTokens; ++t) {
+                const __m512 total = _mm512_cvtepi32_ps(_mm512_load_si512(group_memory + 16 * t));
+                const __m512 group_sum =
+                    kTraits.has_min
+                        ? _mm512_fmadd_ps(total, d, _mm512_load_ps(negative_min + 16 * t))
+                        : _mm512_mul_ps(total, d);
+                float* out = sum_memory + 16 * t;
+                _mm512_store_ps(out, _mm512_fmadd_ps(_mm512_set1_ps(x_scale[t]), group_sum,
+                                                     _mm512_load_ps(out)));
+            }
         codes += kTraits.block_columns * kTokens;
         start += kSubs * kTokens;
         sum += kSubs * kTokens;
+        pairs += kSubs / 2 * kTokens;
         x_scale += kTraits.block_columns / kTraits.group * kTokens;
     }
 };
 
 // out [kTokens][16] = rows at first + i * stride.
-template <QuantFormat kFormat, int kTokens>
+template <QuantFormat kFormat, int kTokens, bool kNarrow>
 NEMO_INLINE void dot_strip(const StripJob& job, const unsigned char* first, int64_t stride,
                            const unsigned char* ahead, float* out) {
     constexpr QuantTraits kTraits = quant_traits(kFormat);
     alignas(64) float scale[256], negative_min[256], group[kTokens * kStripRows];
     const ActivationBatch& x = *job.x;
-    StripReader<EvenRows, DotSink<kFormat, kTokens>> in;
+    using Sink = DotSink<kFormat, kTokens, kNarrow>;
+    StripReader<EvenRows, Sink> in;
     in.rows = {first, stride};
     in.ahead = ahead;
     in.sink.codes = x.codes;
     in.sink.start = x.start;
     in.sink.sum = x.sum;
+    in.sink.pairs = x.pairs;
     in.sink.x_scale = x.scale;
     in.sink.scale = scale;
     in.sink.negative_min = negative_min;
@@ -103,9 +164,10 @@ NEMO_INLINE void dot_strip(const StripJob& job, const unsigned char* first, int6
     constexpr int64_t kBlockBytes = kStripRows * kTraits.block_bytes;  // of all rows
     const int64_t n_blocks = job.n / kTraits.block_columns;
     for (int64_t b = 0; b < n_blocks; ++b) {
-        if constexpr (!DotSink<kFormat, kTokens>::kFetchesAhead)
+        if constexpr (!Sink::kFetchesAhead)
             for (int64_t i = 0; i < kBlockBytes; i += 64)
                 _mm_prefetch(ahead + b * kBlockBytes + i, _MM_HINT_T1);
+        in.sink.begin_block();
         StripFormat<kFormat>::block(in, b * kTraits.block_bytes, 0);
         in.sink.end_block();
     }
@@ -114,7 +176,7 @@ NEMO_INLINE void dot_strip(const StripJob& job, const unsigned char* first, int6
         for (int t = 0; t < kTokens; ++t) _mm512_store_ps(out + kStripRows * t, in.sink.sums[t]);
 }
 
-template <QuantFormat kFormat, int kTokens>
+template <QuantFormat kFormat, int kTokens, bool kNarrow = false>
 void dot_strips_of(const StripJob& job) {
     alignas(64) float out[kTokens * kStripRows];
     for (int64_t r = 0; r < job.n_rows;) {
@@ -125,8 +187,9 @@ void dot_strips_of(const StripJob& job) {
         const int64_t n_rows = single ? 1 : kStripRows;
         const bool more = r + kStripRows < job.n_rows + job.n_rows_ahead;
         // Past the last row to come, this strip again: a fetch that costs nothing.
-        dot_strip<kFormat, kTokens>(job, first, single ? 0 : job.row_bytes,
-                                    more ? first + kStripRows * job.row_bytes : first, out);
+        dot_strip<kFormat, kTokens, kNarrow>(job, first, single ? 0 : job.row_bytes,
+                                             more ? first + kStripRows * job.row_bytes : first,
+                                             out);
         for (int64_t t = 0; t < job.x->n_tokens; ++t)
             for (int64_t i = 0; i < n_rows; ++i)
                 job.tile[t * job.tile_stride + r + i] = out[t * kStripRows + i];
@@ -134,16 +197,23 @@ void dot_strips_of(const StripJob& job) {
     }
 }
 
+template <QuantFormat kFormat, int kTokens>
+void dot_strips_for(const StripJob& job) {
+    if constexpr (quant_traits(kFormat).has_integer_scales())
+        if (job.x->narrow) return dot_strips_of<kFormat, kTokens, true>(job);
+    dot_strips_of<kFormat, kTokens>(job);
+}
+
 template <QuantFormat kFormat>
 void dot_strips(const StripJob& job) {
     switch (job.x->width) {
         case 1:
-            return dot_strips_of<kFormat, 1>(job);
+            return dot_strips_for<kFormat, 1>(job);
         case 2:
-            return dot_strips_of<kFormat, 2>(job);
+            return dot_strips_for<kFormat, 2>(job);
         case 4:
-            return dot_strips_of<kFormat, 4>(job);
+            return dot_strips_for<kFormat, 4>(job);
         default:
-            return dot_strips_of<kFormat, 8>(job);
+            return dot_strips_for<kFormat, 8>(job);
     }
 }

@@ -1,39 +1,72 @@
 // Strips of 16 rows times up to 8 tokens for tiers without AVX-512: a strip is unpacked, then meets
 // the tokens kStripTokens at a time. Same order of additions as dots_avx512.inl.
 
+// The sums of a sub-block's products, that of tokens [t, t + kTokens).
+template <QuantFormat kFormat, int kTokens>
+NEMO_INLINE void dot_sub_block(const unsigned char* codes, const ActivationBatch& x, int64_t sub,
+                               int t, IntVec<16>* sums) {
+    constexpr QuantTraits kTraits = quant_traits(kFormat);
+    constexpr int kSub = kTraits.sub_columns;
+    for (int i = 0; i < kTokens; ++i)
+        sums[i] = splat_int<16>(kTraits.offset != 0 ? x.start[sub * x.width + t + i] : 0);
+    for (int c = 0; c < kSub; c += 4) {
+        const auto weights = load_codes<16>(codes + c * kStripRows);
+        const int8_t* tokens = x.codes + (sub * kSub + c) * x.width + 4 * t;
+        for (int i = 0; i < kTokens; ++i)
+            sums[i] = dot(sums[i], weights, load_dword(tokens + 4 * i));
+    }
+}
+
 // out [width][16] += block number b of the strip times the tokens [t, t + kTokens) of x.
 template <QuantFormat kFormat, int kTokens>
-NEMO_INLINE void dot_block(const UnpackedBlock& block, const ActivationBatch& x, int64_t b, int t,
-                           float* out) {
+NEMO_INLINE void dot_block(const UnpackedBlock<kFormat>& block, const ActivationBatch& x, int64_t b,
+                           int t, float* out) {
     constexpr QuantTraits kTraits = quant_traits(kFormat);
     constexpr int kSub = kTraits.sub_columns, kSubs = kTraits.block_columns / kSub;
     constexpr int kPerGroup = kTraits.subs_per_group();
     const int64_t width = x.width;
-    Vec16 group_sums[kTokens];
-    for (int j = 0; j < kSubs; ++j) {
-        const int order = summation_order(kFormat, j);
-        const int64_t sub = b * kSubs + order;
-        IntVec<16> products[kTokens];
-        for (int i = 0; i < kTokens; ++i)
-            products[i] = splat_int<16>(kTraits.offset != 0 ? x.start[sub * width + t + i] : 0);
-        for (int c = 0; c < kSub; c += 4) {
-            const auto weights = load_codes<16>(block.codes + (order * kSub + c) * kStripRows);
-            const int8_t* codes = x.codes + (sub * kSub + c) * width + 4 * t;
-            for (int i = 0; i < kTokens; ++i)
-                products[i] = dot(products[i], weights, load_dword(codes + 4 * i));
+    IntVec<16> products[kTokens];
+    const auto add_group = [&](int64_t group, int i, const Vec16& value) {
+        float* sums = out + (t + i) * kStripRows;
+        store(sums, fma(splat(x.scale[group * width + t + i]), value, load(sums)));
+    };
+    if constexpr (kTraits.has_integer_scales()) {
+        IntVec<16> sums[kTokens], min_sums[kTokens];
+        for (int i = 0; i < kTokens; ++i) sums[i] = min_sums[i] = splat_int<16>(0);
+        for (int j = 0; j < kSubs; ++j) {
+            dot_sub_block<kFormat, kTokens>(block.codes + j * kSub * kStripRows, x, b * kSubs + j,
+                                            t, products);
+            const auto scale = load_ints<16>(block.scale + j * kStripRows);
+            for (int i = 0; i < kTokens; ++i) sums[i] = multiply_add(products[i], scale, sums[i]);
+            if constexpr (kTraits.has_min) {
+                const int64_t sub = b * kSubs + j;
+                const auto min = load_ints<16>(block.min + j * kStripRows);
+                for (int i = 0; i < kTokens; ++i)
+                    min_sums[i] = multiply_add(
+                        splat_int<16>(static_cast<int32_t>(x.sum[sub * width + t + i])), min,
+                        min_sums[i]);
+            }
         }
-        const Vec16 scale = load(block.scale + order * kStripRows);
-        for (int i = 0; i < kTokens; ++i) {
-            const Vec16 product = to_float(products[i]);
-            group_sums[i] =
-                j % kPerGroup == 0 ? product * scale : fma(product, scale, group_sums[i]);
-            if constexpr (kTraits.has_min)
-                group_sums[i] = fma(splat(x.sum[sub * width + t + i]),
-                                    load(block.negative_min + order * kStripRows), group_sums[i]);
-            if (j % kPerGroup < kPerGroup - 1) continue;
-            const int64_t group = sub * kSub / kTraits.group;
-            float* sums = out + (t + i) * kStripRows;
-            store(sums, fma(splat(x.scale[group * width + t + i]), group_sums[i], load(sums)));
+        for (int i = 0; i < kTokens; ++i)
+            add_group(b, i,
+                      scaled_group<kTraits.has_min>(sums[i], min_sums[i], block.factors,
+                                                    block.factors + kStripRows));
+    } else {
+        Vec16 group_sums[kTokens];
+        for (int j = 0; j < kSubs; ++j) {
+            const int64_t sub = b * kSubs + j;
+            dot_sub_block<kFormat, kTokens>(block.codes + j * kSub * kStripRows, x, sub, t,
+                                            products);
+            const Vec16 scale = load(block.scale + j * kStripRows);
+            for (int i = 0; i < kTokens; ++i) {
+                const Vec16 product = to_float(products[i]);
+                group_sums[i] =
+                    j % kPerGroup == 0 ? product * scale : fma(product, scale, group_sums[i]);
+                if constexpr (kTraits.has_min)
+                    group_sums[i] = fma(splat(x.sum[sub * width + t + i]),
+                                        load(block.min + j * kStripRows), group_sums[i]);
+                if (j % kPerGroup == kPerGroup - 1) add_group(sub / kPerGroup, i, group_sums[i]);
+            }
         }
     }
 }
@@ -42,7 +75,7 @@ template <QuantFormat kFormat>
 void dot_strips(const StripJob& job) {
     constexpr QuantTraits kTraits = quant_traits(kFormat);
     const ActivationBatch& x = *job.x;
-    UnpackedBlock block;
+    UnpackedBlock<kFormat> block;
     for (int64_t r = 0; r < job.n_rows; r += kStripRows) {
         const int64_t n_rows = job.n_rows - r < kStripRows ? job.n_rows - r : kStripRows;
         const ListedRows rows = listed_rows(job.rows + r * job.row_bytes, job.row_bytes, n_rows);

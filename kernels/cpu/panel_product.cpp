@@ -53,36 +53,66 @@ float* PanelProduct::Packed::tile_info(int64_t k, int64_t tile) const {
                       traits.info_rows_per_group() * kTileWidth;
 }
 
-void PanelProduct::pack_token(const TierOps& ops, QuantFormat format, const float* x, int64_t token,
+bool PanelProduct::pack_info(const int32_t* sums, const int32_t* magnitudes, float scale,
+                             float* info) const {
+    const QuantTraits& traits = packed_.traits;
+    const int n_subs = traits.subs_per_group(), parts = traits.sub_columns / 16;
+    const auto sum_of = [&](const int32_t* values, int64_t sub) {
+        return std::accumulate(values + sub * parts, values + (sub + 1) * parts, 0);
+    };
+    const auto put = [&](auto value) {
+        *info = std::bit_cast<float>(value);
+        info += kTileWidth;
+    };
+    bool narrow = true;
+    if (traits.has_integer_scales())
+        for (int j = 0; j < n_subs; ++j)
+            narrow = narrow && traits.is_narrow(sum_of(sums, j), sum_of(magnitudes, j));
+    if (traits.has_integer_scales() && traits.has_min) {
+        for (int p = 0; p < n_subs / 2; ++p)
+            put(word_pair(sum_of(sums, first_of_pair(p)),
+                          sum_of(sums, first_of_pair(p) + kPairDistance)));
+    } else {
+        for (int j = 0; j < n_subs; ++j) {
+            const int32_t sum = sum_of(sums, j);
+            put((traits.single() ? kSumBiasBits : 0) - traits.offset * sum);
+            if (traits.has_min) put(static_cast<float>(sum));
+        }
+    }
+    put(scale);
+    return narrow;
+}
+
+void PanelProduct::pack_token(const TierOps& ops, const float* x, int64_t token,
                               ThreadScratch& scratch) {
     const QuantTraits& traits = packed_.traits;
-    const int64_t n = packed_.n, group = traits.group, sub_columns = traits.sub_columns;
+    const int64_t n = packed_.n, group = traits.group;
     int8_t* codes = scratch.codes.get(n);
     float* scales = scratch.scales.get(n / group);
     int32_t* sums = scratch.code_sums.get(n / 16);
-    ops.quantize({.x = x, .n = n, .group = group, .codes = codes, .scale = scales, .sums = sums});
+    int32_t* magnitudes = scratch.magnitudes.get(n / 16);
+    ops.quantize({.x = x,
+                  .n = n,
+                  .group = group,
+                  .codes = codes,
+                  .scale = scales,
+                  .sums = sums,
+                  .magnitudes = magnitudes});
 
     const int64_t tile = token / kTileWidth, lane = token % kTileWidth;
     for (int64_t k = 0; k < n; k += kSliceColumns) {
+        const int64_t end = k + packed_.n_columns(k);
         int8_t* target = packed_.tile_codes(k, tile) + 4 * lane;
+        for (int64_t i = k; i < end; i += 4, target += 4 * kTileWidth)
+            std::memcpy(target, codes + i, 4);
         float* info = packed_.tile_info(k, tile) + lane;
-        for (int64_t g = k; g < k + packed_.n_columns(k); g += group) {
-            for (int j = 0; j < traits.subs_per_group(); ++j) {
-                const int64_t first = g + summation_order(format, j) * sub_columns;
-                for (int64_t i = first; i < first + sub_columns; i += 4, target += 4 * kTileWidth)
-                    std::memcpy(target, codes + i, 4);
-                const int32_t sum =
-                    std::accumulate(sums + first / 16, sums + (first + sub_columns) / 16, 0);
-                const int32_t start = (traits.single() ? kSumBiasBits : 0) - traits.offset * sum;
-                *info = std::bit_cast<float>(start);
-                info += kTileWidth;
-                if (!traits.has_min) continue;
-                *info = static_cast<float>(sum);
-                info += kTileWidth;
-            }
-            *info = scales[g / group];
-            info += kTileWidth;
+        bool narrow = lane == 0 || packed_.is_narrow(k, tile);
+        for (int64_t g = k; g < end; g += group) {
+            narrow =
+                pack_info(sums + g / 16, magnitudes + g / 16, scales[g / group], info) && narrow;
+            info += traits.info_rows_per_group() * kTileWidth;
         }
+        packed_.is_narrow(k, tile) = narrow;
     }
 }
 
@@ -93,6 +123,7 @@ void PanelProduct::pack(const TierOps& ops, ThreadPool& pool, QuantFormat format
     packed_ = {
         .codes = codes_.get(n_tiles * kTileWidth * n),
         .info = info_.get(n_tiles * kTileWidth * (n / traits.group) * traits.info_rows_per_group()),
+        .narrow = narrow_.get(n_tiles * ((n + kSliceColumns - 1) / kSliceColumns)),
         .n_tiles = n_tiles,
         .n = n,
         .traits = traits};
@@ -101,8 +132,7 @@ void PanelProduct::pack(const TierOps& ops, ThreadPool& pool, QuantFormat format
             // The last tile's missing tokens repeat the last one; their results are not used.
             for (int64_t t = begin; t < end; ++t) {
                 ThreadScratch& scratch = threads_[static_cast<size_t>(thread)];
-                pack_token(ops, format, rows_[static_cast<size_t>(std::min(t, n_tokens - 1))], t,
-                           scratch);
+                pack_token(ops, rows_[static_cast<size_t>(std::min(t, n_tokens - 1))], t, scratch);
             }
         });
 }
@@ -121,8 +151,8 @@ void PanelProduct::multiply_panels(const TierOps& ops, QuantFormat format, const
     };
     const auto multiply_tile = ops.multiply_tile[static_cast<int>(format)];
     unsigned char* panel = scratch.panel.get(kPanelRows * kSliceColumns);
-    float* scales = scratch.panel_scales.get(kPanelRows * kSliceColumns / traits.sub_columns *
-                                             traits.panel_rows_per_sub());
+    float* scales = scratch.panel_scales.get(kPanelRows * kSliceColumns / traits.group *
+                                             traits.panel_rows_per_group());
     std::fill_n(sums, n_panels * n_tiles * kTileWidth * kPanelRows, 0.0f);
     for (int64_t k = 0; k < n; k += kSliceColumns) {
         const int64_t n_columns = packed_.n_columns(k);
@@ -146,6 +176,7 @@ void PanelProduct::multiply_panels(const TierOps& ops, QuantFormat format, const
                                .x = packed_.tile_codes(k, tile),
                                .info = packed_.tile_info(k, tile),
                                .n_groups = n_columns / traits.group,
+                               .narrow = packed_.is_narrow(k, tile),
                                .c = sums + (p * n_tiles + tile) * kTileWidth * kPanelRows});
             }
         }

@@ -36,23 +36,28 @@ private:
         ScratchBuffer<float> sums;  // [panels][tokens][64]
         ScratchBuffer<int8_t> codes;
         ScratchBuffer<float> scales;
-        ScratchBuffer<int32_t> code_sums;
+        ScratchBuffer<int32_t> code_sums, magnitudes;
     };
     // Packed activations of a block of tokens: slices of kSliceColumns, in them tiles of 6 tokens,
-    // in them [columns/4][6][4] codes, sub-blocks in the order of the panels'; and TileJob::info.
+    // in them [columns/4][6][4] codes; TileJob::info; and TileJob::narrow.
     struct Packed {
         int8_t* codes;
         float* info;
+        bool* narrow;  // [slices][tiles]
         int64_t n_tiles;
         int64_t n;  // columns
         QuantTraits traits;
         int64_t n_columns(int64_t k) const { return std::min<int64_t>(kSliceColumns, n - k); }
         int8_t* tile_codes(int64_t k, int64_t tile) const;
         float* tile_info(int64_t k, int64_t tile) const;
+        bool& is_narrow(int64_t k, int64_t tile) const {
+            return narrow[k / kSliceColumns * n_tiles + tile];
+        }
     };
     void pack(const TierOps& ops, ThreadPool& pool, QuantFormat format, int64_t n);
-    void pack_token(const TierOps& ops, QuantFormat format, const float* x, int64_t token,
-                    ThreadScratch& scratch);
+    void pack_token(const TierOps& ops, const float* x, int64_t token, ThreadScratch& scratch);
+    // The info of a group; `sums`, `magnitudes`: of 16 codes each. Returns whether it is narrow.
+    bool pack_info(const int32_t* sums, const int32_t* magnitudes, float scale, float* info) const;
     // sums [n_panels][tokens][64] = rows [first_row, first_row + 64 * n_panels) times all packed
     // tokens.
     void multiply_panels(const TierOps& ops, QuantFormat format, const TensorView& view,
@@ -63,6 +68,7 @@ private:
     Packed packed_ = {};
     ScratchBuffer<int8_t> codes_;
     ScratchBuffer<float> info_;
+    ScratchBuffer<bool> narrow_;
     std::vector<ThreadScratch> threads_;
 };
 

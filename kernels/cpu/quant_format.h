@@ -9,7 +9,10 @@
 // With the integer sums S_j of a group's sub-blocks, every kernel in every tier computes
 //   y += scale_x * (scale_0 * S_0 - min_0 * sum_0 + scale_1 * S_1 - ...), sum_j: that of the codes
 //   of x
-// in this order, the first product rounded, then fused multiply-adds: the same bits.
+// in this order, the first product rounded, then fused multiply-adds: the same bits. Where scales
+// and minimums are small integers under an fp16 factor (kHasIntegerScales), it is
+//   y += scale_x * (d * sum of (int_scale_j * S_j) - d_min * sum of (int_min_j * sum_j))
+// with exact integer sums: the product with d_min rounded, then fused multiply-adds.
 #pragma once
 
 #include <cstdint>
@@ -43,14 +46,29 @@ struct QuantTraits {
     int group;        // columns that share a scale of the activations
     int offset;
     bool has_min;
+    int reach = 0;  // formats with integer scales: largest |code - offset|
 
     constexpr int subs_per_group() const { return group / sub_columns; }
+    // Their blocks are groups.
+    constexpr bool has_integer_scales() const { return reach != 0; }
     // One scale per group: sums are then kept with a bias (kSumBias).
     constexpr bool single() const { return subs_per_group() == 1; }
-    // What a panel stores per sub-block, in rows of 64 floats, and packed activations per group, in
-    // rows of kTileWidth.
-    constexpr int panel_rows_per_sub() const { return 1 + single() + has_min; }
-    constexpr int info_rows_per_group() const { return subs_per_group() * (1 + has_min) + 1; }
+    // What a panel stores per group, in rows of 64 floats, and packed activations, in rows of
+    // kTileWidth (tier_panel.inl, TileJob).
+    constexpr int panel_rows_per_group() const {
+        return has_integer_scales() ? subs_per_group() + 1 + has_min * (subs_per_group() / 2 + 1)
+                                    : subs_per_group() * (1 + single() + has_min);
+    }
+    constexpr int info_rows_per_group() const {
+        return has_integer_scales() ? (has_min ? subs_per_group() / 2 : subs_per_group()) + 1
+                                    : subs_per_group() * (1 + has_min) + 1;
+    }
+    // Whether the sum of a sub-block fits into 16 bits, given the sum of the activations' codes and
+    // that of their magnitudes.
+    constexpr bool is_narrow(int32_t sum, int32_t magnitude) const {
+        const int32_t larger_part = (magnitude + (sum < 0 ? -sum : sum)) / 2;
+        return reach * (offset == 0 ? larger_part : magnitude) < 0x8000;
+    }
 };
 
 constexpr QuantTraits quant_traits(QuantFormat format) {
@@ -66,15 +84,15 @@ constexpr QuantTraits quant_traits(QuantFormat format) {
         case QuantFormat::q8_0:
             return {32, 34, 32, 32, 128, false};
         case QuantFormat::q2_k:
-            return {256, 84, 16, 256, 0, true};
+            return {256, 84, 16, 256, 0, true, 3};
         case QuantFormat::q3_k:
-            return {256, 110, 16, 256, 4, false};
+            return {256, 110, 16, 256, 4, false, 4};
         case QuantFormat::q4_k:
-            return {256, 144, 32, 256, 0, true};
+            return {256, 144, 32, 256, 0, true, 15};
         case QuantFormat::q5_k:
-            return {256, 176, 32, 256, 0, true};
+            return {256, 176, 32, 256, 0, true, 31};
         case QuantFormat::q6_k:
-            return {256, 210, 16, 256, 32, false};
+            return {256, 210, 16, 256, 32, false, 32};
         case QuantFormat::iq4_nl:
             return {32, 18, 32, 32, 128, false};
         case QuantFormat::iq4_xs:
@@ -89,33 +107,16 @@ constexpr QuantTraits quant_traits(QuantFormat format) {
     return {};
 }
 
-// The sub-block whose scaled sum is added as number i of its group, i = 0, 1, ...: in the order in
-// which codes come out of the packed bytes. Bits of a number below 8 change places.
-constexpr int summation_order(QuantFormat format, int i) {
-    const int low = i & 7;
-    switch (format) {
-        case QuantFormat::q6_k:
-            return i - low + ((low & 1) << 2 | (low & 2) | low >> 2);
-        case QuantFormat::q2_k:
-        case QuantFormat::q3_k:
-            return i - low + ((low << 1 & 6) | low >> 2);
-        default:
-            return i;
-    }
+// Integer minimums, and sums of activations for them, are kept as pairs of 16 bits, because
+// vpdpwssd multiplies pairs: sub-blocks 4i and 4i + 2, then 4i + 1 and 4i + 3, which is how they
+// come out of packed bytes. The first sub-block of pair p, and the distance of the second.
+constexpr int64_t first_of_pair(int64_t p) {
+    return p / 2 * 4 + p % 2;
 }
-
-// The i for which summation_order(format, i) is `sub`.
-constexpr int summation_place(QuantFormat format, int sub) {
-    const int low = sub & 7;
-    switch (format) {
-        case QuantFormat::q6_k:
-            return sub - low + ((low & 1) << 2 | (low & 2) | low >> 2);
-        case QuantFormat::q2_k:
-        case QuantFormat::q3_k:
-            return sub - low + ((low & 1) << 2 | low >> 1);
-        default:
-            return sub;
-    }
+constexpr int kPairDistance = 2;
+constexpr int32_t word_pair(int32_t low, int32_t high) {
+    return static_cast<int32_t>((static_cast<uint32_t>(low) & 0xffff) | static_cast<uint32_t>(high)
+                                                                            << 16);
 }
 
 // Sums of a sub-block are below 2^22. Read as a float, an int32 sum that started at the bits of

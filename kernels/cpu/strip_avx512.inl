@@ -34,10 +34,11 @@ struct ListedRows {
 };
 
 // Transposes what lies in the rows and hands it to a sink, which has
-//   put_scale(sub, vector), put_min(sub, vector): before the sub-block's codes
+//   put_scale(sub, vector), put_min(sub, vector): before the sub-block's codes; or, in formats with
+//     integer scales, put_scales(sub, four signed bytes per row), put_mins(pairs, -d_min): those of
+//     sub-blocks sub ... sub+3 and all of the block's, and put_factor(d)
 //   begin(sub), put(vector index, codes), end(sub): vector i holds columns 4i ... 4i+3; one
-//   sub-block
-//     at a time
+//     sub-block at a time
 // `ahead` runs through the rows that come next, as fast as this strip is read: the hardware does
 // not see 16 short pieces as a stream.
 template <class Rows, class Sink>
@@ -78,15 +79,16 @@ NEMO_INLINE __m512 negative(__m512 a) {
     return _mm512_xor_ps(a, _mm512_set1_ps(-0.0f));
 }
 
-// Byte `index` of every lane.
-NEMO_INLINE __m512 unsigned_byte(__m512i x, int index) {
-    const auto shift = static_cast<unsigned>(8 * index);
-    return _mm512_cvtepi32_ps(
-        _mm512_and_si512(_mm512_srli_epi32(x, shift), _mm512_set1_epi32(255)));
+// Byte `index` of every lane, as 16 bits with nothing above them or as 32 bits.
+NEMO_INLINE __m512i signed_byte_as_word(__m512i x, int index) {
+    // To the second byte of every lane, zeros elsewhere.
+    const __m512i lane = _mm512_set1_epi32(static_cast<int>(0x80800080u) + (index << 8));
+    const __m512i first = _mm512_set4_epi32(0x0c00, 0x0800, 0x0400, 0);
+    return _mm512_srai_epi16(_mm512_shuffle_epi8(x, _mm512_add_epi32(lane, first)), 8);
 }
-NEMO_INLINE __m512 signed_byte(__m512i x, int index) {
+NEMO_INLINE __m512i signed_byte(__m512i x, int index) {
     const auto shift = static_cast<unsigned>(24 - 8 * index);
-    return _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(x, shift), 24));
+    return _mm512_srai_epi32(_mm512_slli_epi32(x, shift), 24);
 }
 
 NEMO_INLINE __m512i low_nibbles(__m512i x) {
@@ -303,27 +305,39 @@ template <QuantFormat kFormat>
 struct StoreSink {
     static constexpr bool kFetchesAhead = false;
     static constexpr QuantTraits kTraits = quant_traits(kFormat);
-    static constexpr int kRows = kTraits.panel_rows_per_sub();
-    static constexpr int kVectors = kTraits.sub_columns / 4;  // of a sub-block
+    static constexpr int kSubs = kTraits.subs_per_group();
+    static constexpr int kRows = kTraits.panel_rows_per_group();
     unsigned char* codes;
     float* scales;
 
-    static NEMO_INLINE_MEMBER int place(int sub) { return summation_place(kFormat, sub); }
-    NEMO_INLINE_MEMBER float* row(int sub, int index) const {
-        return scales + (place(sub) * kRows + index) * kPanelRows;
+    NEMO_INLINE_MEMBER void store_row(int row, __m512 values) const {
+        _mm512_store_ps(scales + row * kPanelRows, values);
     }
     NEMO_INLINE_MEMBER void put_scale(int sub, __m512 values) const {
-        _mm512_store_ps(row(sub, 0), values);
+        const int row = sub * (kRows / kSubs);
+        store_row(row, values);
         if constexpr (kTraits.single())
-            _mm512_store_ps(row(sub, 1), _mm512_mul_ps(values, _mm512_set1_ps(-kSumBias)));
+            store_row(row + 1, _mm512_mul_ps(values, _mm512_set1_ps(-kSumBias)));
     }
     NEMO_INLINE_MEMBER void put_min(int sub, __m512 values) const {
-        _mm512_store_ps(row(sub, kRows - 1), values);
+        store_row((sub + 1) * (kRows / kSubs) - 1, values);
+    }
+    NEMO_INLINE_MEMBER void put_scales(int sub, __m512i four) const {
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; ++j)
+            store_row(sub + j, _mm512_castsi512_ps(signed_byte_as_word(four, j)));
+    }
+    NEMO_INLINE_MEMBER void put_mins(const __m512i* pairs, __m512 negative_d_min) const {
+#pragma GCC unroll 8
+        for (int p = 0; p < kSubs / 2; ++p) store_row(kSubs + p, _mm512_castsi512_ps(pairs[p]));
+        store_row(kRows - 1, negative_d_min);
+    }
+    NEMO_INLINE_MEMBER void put_factor(__m512 d) const {
+        store_row(kRows - 1 - kTraits.has_min, d);
     }
     NEMO_INLINE_MEMBER void begin(int) const {}
     NEMO_INLINE_MEMBER void put(int vector, __m512i values) const {
-        const int at = place(vector / kVectors) * kVectors + vector % kVectors;
-        _mm512_store_si512(codes + at * (kPanelRows * 4), values);
+        _mm512_store_si512(codes + vector * (kPanelRows * 4), values);
     }
     NEMO_INLINE_MEMBER void end(int) const {}
 };

@@ -1,6 +1,13 @@
 // The formats with blocks of 256 for strip_avx512.inl: sub-block scales are small integers under an
 // fp16 scale.
 
+// Pairs (word_pair) of four minimums per lane.
+NEMO_INLINE void min_pairs(__m512i bytes, __m512i* pairs) {
+    const __m512i even = _mm512_set1_epi32(0x00ff00ff);
+    pairs[0] = _mm512_and_si512(bytes, even);
+    pairs[1] = _mm512_and_si512(_mm512_srli_epi32(bytes, 8), even);
+}
+
 // d and d_min of a header's first dword, then eight 6-bit scales and eight 6-bit minimums in the
 // next three.
 template <class Reader>
@@ -11,14 +18,13 @@ NEMO_INLINE void put_six_bit_scales(Reader& in, const __m512i* head) {
         return merge(low_nibbles(low4), _mm512_srli_epi32(top2, 2), bytes_of(0x30));
     };
     const __m512i six = bytes_of(63);
-    const __m512i scales[2] = {_mm512_and_si512(head[1], six), high(head[3], head[1])};
-    const __m512i mins[2] = {_mm512_and_si512(head[2], six),
-                             high(_mm512_srli_epi32(head[3], 4), head[2])};
-#pragma GCC unroll 8
-    for (int j = 0; j < 8; ++j) {
-        in.sink.put_scale(j, _mm512_mul_ps(d, unsigned_byte(scales[j / 4], j % 4)));
-        in.sink.put_min(j, negative(_mm512_mul_ps(d_min, unsigned_byte(mins[j / 4], j % 4))));
-    }
+    in.sink.put_factor(d);
+    in.sink.put_scales(0, _mm512_and_si512(head[1], six));
+    in.sink.put_scales(4, high(head[3], head[1]));
+    __m512i pairs[4];
+    min_pairs(_mm512_and_si512(head[2], six), pairs);
+    min_pairs(high(_mm512_srli_epi32(head[3], 4), head[2]), pairs + 2);
+    in.sink.put_mins(pairs, negative(d_min));
 }
 
 template <>
@@ -84,10 +90,9 @@ struct StripFormat<QuantFormat::q6_k> {
         __m512i tail[4], scales[4];
         in.load16(p + 194, tail);
         in.load16(p + 192, scales);
-        const __m512 d = half_to_float(_mm512_srli_epi32(tail[3], 16));
-#pragma GCC unroll 16
-        for (int j = 0; j < 16; ++j)
-            in.sink.put_scale(j, _mm512_mul_ps(d, signed_byte(scales[j / 4], j % 4)));
+        in.sink.put_factor(half_to_float(_mm512_srli_epi32(tail[3], 16)));
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; ++j) in.sink.put_scales(4 * j, scales[j]);
 #pragma GCC unroll 2
         for (int half = 0; half < 2; ++half)
 #pragma GCC unroll 2
@@ -149,15 +154,14 @@ struct StripFormat<QuantFormat::q2_k> {
         __m512i scales[4], tail[4];
         in.load16(p, scales);
         in.load16(p + 68, tail);
-        const __m512 d = half_to_float(tail[3]);
-        const __m512 d_min = half_to_float(_mm512_srli_epi32(tail[3], 16));
-#pragma GCC unroll 16
-        for (int j = 0; j < 16; ++j) {
-            in.sink.put_scale(j,
-                              _mm512_mul_ps(d, unsigned_byte(low_nibbles(scales[j / 4]), j % 4)));
-            in.sink.put_min(j, negative(_mm512_mul_ps(
-                                   d_min, unsigned_byte(high_nibbles(scales[j / 4]), j % 4))));
+        in.sink.put_factor(half_to_float(tail[3]));
+        __m512i pairs[8];
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; ++j) {
+            in.sink.put_scales(4 * j, low_nibbles(scales[j]));
+            min_pairs(high_nibbles(scales[j]), pairs + 2 * j);
         }
+        in.sink.put_mins(pairs, negative(half_to_float(_mm512_srli_epi32(tail[3], 16))));
         put_bit_pairs(
             in, p + 16,
             [](__m512i codes, int, int) __attribute__((always_inline)) { return codes; });
@@ -173,15 +177,13 @@ struct StripFormat<QuantFormat::q3_k> {
         for (int i = 0; i < 3; ++i)
             packed[i] =
                 _mm512_or_si512(_mm512_srli_epi32(tail[i], 16), _mm512_slli_epi32(tail[i + 1], 16));
-        const __m512 d = half_to_float(_mm512_srli_epi32(tail[3], 16));
-        const __m512 center = _mm512_set1_ps(32.0f);
-#pragma GCC unroll 16
-        for (int j = 0; j < 16; ++j) {
-            const __m512i low = shift_right(packed[j / 4 % 2], j < 8 ? 0 : 4);
-            const __m512i top = shift_right(packed[2], 2 * (j / 4) - 4);
-            const __m512i scale = merge(low_nibbles(low), top, bytes_of(0x30));
-            in.sink.put_scale(j,
-                              _mm512_mul_ps(d, _mm512_sub_ps(unsigned_byte(scale, j % 4), center)));
+        in.sink.put_factor(half_to_float(_mm512_srli_epi32(tail[3], 16)));
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; ++j) {
+            const __m512i low = shift_right(packed[j % 2], j < 2 ? 0 : 4);
+            const __m512i top = shift_right(packed[2], 2 * j - 4);
+            const __m512i scales = merge(low_nibbles(low), top, bytes_of(0x30));
+            in.sink.put_scales(4 * j, _mm512_sub_epi8(scales, bytes_of(32)));
         }
         in.load16(p, high);
         in.load16(p + 16, high + 4);

@@ -16,18 +16,18 @@ NEMO_INLINE float largest_lane(const Vec16& values) {
     return largest;
 }
 
-// The 16 values, rounded to nearest, as int8; returns their sum.
-NEMO_INLINE int32_t store_codes(const Vec16& values, int8_t* codes) {
+// The 16 values, rounded to nearest, as int8, their sum and that of their magnitudes.
+NEMO_INLINE void store_codes(const Vec16& values, int8_t* codes, int32_t* sum, int32_t* magnitude) {
     float rounded[16];
     store(rounded, values + splat(0x1.8p23f));  // leaves the integer in the low bits
-    int32_t sum = 0;
+    *sum = *magnitude = 0;
     for (int i = 0; i < 16; ++i) {
         int32_t bits;
         __builtin_memcpy(&bits, rounded + i, sizeof bits);
         codes[i] = static_cast<int8_t>(bits);
-        sum += codes[i];
+        *sum += codes[i];
+        *magnitude += codes[i] < 0 ? -codes[i] : codes[i];
     }
-    return sum;
 }
 
 NEMO_INLINE float load_half(const unsigned char* p) {
@@ -50,33 +50,50 @@ struct ListedRows {
     const unsigned char* rows[kStripRows];
 };
 
+// Scales and minimums of a block: fp32, the latter negative; or integers and, apart from them, the
+// factors d and -d_min (QuantTraits::has_integer_scales).
+template <bool kIntegers>
+struct Scale {
+    using Type = float;
+};
+template <>
+struct Scale<true> {
+    using Type = int32_t;
+};
+template <QuantFormat kFormat>
+using ScaleOf = typename Scale<quant_traits(kFormat).has_integer_scales()>::Type;
+
 // One row's block.
 template <QuantFormat kFormat>
-NEMO_INLINE_MEMBER void read_row_block(const unsigned char* p, unsigned char* q, float* scale,
-                                       float* negative_min);
+NEMO_INLINE_MEMBER void read_row_block(const unsigned char* p, unsigned char* q,
+                                       ScaleOf<kFormat>* scale, ScaleOf<kFormat>* min,
+                                       float* factors);
 
+template <QuantFormat kFormat>
 struct UnpackedBlock {
-    alignas(64) unsigned char codes[256 * kStripRows];  // [columns/4][16][4]
-    alignas(64) float scale[16 * kStripRows];           // [sub-blocks][16]
-    alignas(64) float negative_min[16 * kStripRows];    // the same
+    alignas(64) unsigned char codes[256 * kStripRows];    // [columns/4][16][4]
+    alignas(64) ScaleOf<kFormat> scale[16 * kStripRows];  // [sub-blocks][16]
+    alignas(64) ScaleOf<kFormat> min[16 * kStripRows];    // the same
+    alignas(64) float factors[2 * kStripRows];            // [2][16]
 };
 
 // The block at `offset` of every row.
 template <QuantFormat kFormat>
-NEMO_INLINE void read_block(const ListedRows& rows, int64_t offset, UnpackedBlock& block) {
+NEMO_INLINE void read_block(const ListedRows& rows, int64_t offset, UnpackedBlock<kFormat>& block) {
     constexpr QuantTraits kTraits = quant_traits(kFormat);
     constexpr int kColumns = kTraits.block_columns, kSubs = kColumns / kTraits.sub_columns;
     for (int r = 0; r < kStripRows; ++r) {
         alignas(32) unsigned char q[kColumns];
-        float scales[kSubs], negative_mins[kSubs];
-        read_row_block<kFormat>(rows.rows[r] + offset, q, scales, negative_mins);
+        ScaleOf<kFormat> scales[kSubs] = {}, mins[kSubs] = {};
+        float factors[2] = {};
+        read_row_block<kFormat>(rows.rows[r] + offset, q, scales, mins, factors);
         for (int i = 0; i < kColumns / 4; ++i)
             __builtin_memcpy(block.codes + 4 * (i * kStripRows + r), q + 4 * i, 4);
         for (int j = 0; j < kSubs; ++j) {
             block.scale[j * kStripRows + r] = scales[j];
-            if constexpr (kTraits.has_min)
-                block.negative_min[j * kStripRows + r] = negative_mins[j];
+            block.min[j * kStripRows + r] = mins[j];
         }
+        for (int i = 0; i < 2; ++i) block.factors[i * kStripRows + r] = factors[i];
     }
 }
 
@@ -85,20 +102,41 @@ template <QuantFormat kFormat>
 NEMO_INLINE void expand_block(const ListedRows& rows, int64_t offset, unsigned char* codes,
                               float* scales) {
     constexpr QuantTraits kTraits = quant_traits(kFormat);
-    constexpr int kSub = kTraits.sub_columns, kRows = kTraits.panel_rows_per_sub();
-    UnpackedBlock block;
+    constexpr int kSubs = kTraits.block_columns / kTraits.sub_columns;
+    UnpackedBlock<kFormat> block;
     read_block<kFormat>(rows, offset, block);
-    for (int place = 0; place < kTraits.block_columns / kSub; ++place) {
-        const int sub = summation_order(kFormat, place);
-        for (int i = 0; i < kSub / 4; ++i)
-            __builtin_memcpy(codes + (place * kSub / 4 + i) * (kPanelRows * 4),
-                             block.codes + (sub * kSub / 4 + i) * (kStripRows * 4), kStripRows * 4);
-        float* target = scales + place * kRows * kPanelRows;
-        const Vec16 scale = load(block.scale + sub * kStripRows);
-        store(target, scale);
-        if constexpr (kTraits.single()) store(target + kPanelRows, scale * splat(-kSumBias));
+    for (int i = 0; i < kTraits.block_columns / 4; ++i)
+        __builtin_memcpy(codes + i * (kPanelRows * 4), block.codes + i * (kStripRows * 4),
+                         kStripRows * 4);
+    const auto put = [&](const auto* values) {
+        __builtin_memcpy(scales, values, kStripRows * sizeof(float));
+        scales += kPanelRows;
+    };
+    const auto put_pairs = [&](const auto* low, const auto* high) {
+        int32_t pairs[kStripRows];
+        for (int r = 0; r < kStripRows; ++r) pairs[r] = word_pair(low[r], high[r]);
+        put(pairs);
+    };
+    if constexpr (kTraits.has_integer_scales()) {
+        constexpr int32_t kZeros[kStripRows] = {};
+        for (int j = 0; j < kSubs; ++j) put_pairs(block.scale + j * kStripRows, kZeros);
         if constexpr (kTraits.has_min)
-            store(target + (kRows - 1) * kPanelRows, load(block.negative_min + sub * kStripRows));
+            for (int p = 0; p < kSubs / 2; ++p) {
+                const int32_t* low = block.min + first_of_pair(p) * kStripRows;
+                put_pairs(low, low + kPairDistance * kStripRows);
+            }
+        put(block.factors);
+        if constexpr (kTraits.has_min) put(block.factors + kStripRows);
+    } else {
+        for (int j = 0; j < kSubs; ++j) {
+            put(block.scale + j * kStripRows);
+            if constexpr (kTraits.single()) {
+                float biases[kStripRows];
+                store(biases, load(block.scale + j * kStripRows) * splat(-kSumBias));
+                put(biases);
+            }
+            if constexpr (kTraits.has_min) put(block.min + j * kStripRows);
+        }
     }
 }
 
@@ -128,27 +166,29 @@ NEMO_INLINE void add_fifth_bits(const unsigned char* p, unsigned char* q) {
 
 template <>
 NEMO_INLINE_MEMBER void read_row_block<QuantFormat::q4_0>(const unsigned char* p, unsigned char* q,
-                                                          float* scale, float*) {
+                                                          float* scale, float*, float*) {
     *scale = load_half(p);
     read_nibbles(p + 2, 16, q);
 }
 template <>
 NEMO_INLINE_MEMBER void read_row_block<QuantFormat::q4_1>(const unsigned char* p, unsigned char* q,
-                                                          float* scale, float* negative_min) {
+                                                          float* scale, float* negative_min,
+                                                          float*) {
     *scale = load_half(p);
     *negative_min = load_half(p + 2);
     read_nibbles(p + 4, 16, q);
 }
 template <>
 NEMO_INLINE_MEMBER void read_row_block<QuantFormat::q5_0>(const unsigned char* p, unsigned char* q,
-                                                          float* scale, float*) {
+                                                          float* scale, float*, float*) {
     *scale = load_half(p);
     read_nibbles(p + 6, 16, q);
     add_fifth_bits(p + 2, q);
 }
 template <>
 NEMO_INLINE_MEMBER void read_row_block<QuantFormat::q5_1>(const unsigned char* p, unsigned char* q,
-                                                          float* scale, float* negative_min) {
+                                                          float* scale, float* negative_min,
+                                                          float*) {
     *scale = load_half(p);
     *negative_min = load_half(p + 2);
     read_nibbles(p + 8, 16, q);
@@ -156,13 +196,13 @@ NEMO_INLINE_MEMBER void read_row_block<QuantFormat::q5_1>(const unsigned char* p
 }
 template <>
 NEMO_INLINE_MEMBER void read_row_block<QuantFormat::q8_0>(const unsigned char* p, unsigned char* q,
-                                                          float* scale, float*) {
+                                                          float* scale, float*, float*) {
     *scale = load_half(p);
     for (int i = 0; i < 32; ++i) q[i] = p[2 + i] ^ 0x80;
 }
 template <>
 NEMO_INLINE_MEMBER void read_row_block<QuantFormat::iq4_nl>(const unsigned char* p,
-                                                            unsigned char* q, float* scale,
+                                                            unsigned char* q, float* scale, float*,
                                                             float*) {
     *scale = load_half(p);
     read_nibbles(p + 2, 16, q);
@@ -172,7 +212,7 @@ NEMO_INLINE_MEMBER void read_row_block<QuantFormat::iq4_nl>(const unsigned char*
 // subnormal.
 template <>
 NEMO_INLINE_MEMBER void read_row_block<QuantFormat::mxfp4>(const unsigned char* p, unsigned char* q,
-                                                           float* scale, float*) {
+                                                           float* scale, float*, float*) {
     const uint32_t exponent = p[0];
     const uint32_t bits = exponent < 2 ? 0x00200000u << exponent : (exponent - 1) << 23;
     __builtin_memcpy(scale, &bits, sizeof bits);
@@ -182,7 +222,7 @@ NEMO_INLINE_MEMBER void read_row_block<QuantFormat::mxfp4>(const unsigned char* 
 // Scales are half of an unsigned E4M3 value; 0x7F counts as 0.
 template <>
 NEMO_INLINE_MEMBER void read_row_block<QuantFormat::nvfp4>(const unsigned char* p, unsigned char* q,
-                                                           float* scale, float*) {
+                                                           float* scale, float*, float*) {
     for (int b = 0; b < 4; ++b) {
         const uint32_t bits = p[b] & 0x7fu, shifted = bits << 20;
         float value;

@@ -1,27 +1,30 @@
 // The formats with blocks of 256 for strip_portable.inl.
 
-NEMO_INLINE void read_six_bit_scales(const unsigned char* p, float* scale, float* negative_min) {
-    const float d = load_half(p), d_min = load_half(p + 2);
+// Factors: d and, with minimums, -d_min.
+NEMO_INLINE void read_six_bit_scales(const unsigned char* p, int32_t* scale, int32_t* min,
+                                     float* factors) {
+    factors[0] = load_half(p);
+    factors[1] = -load_half(p + 2);
     p += 4;
     for (int j = 0; j < 8; ++j) {
-        const int s = j < 4 ? p[j] & 63 : (p[j + 4] & 15) | p[j - 4] >> 6 << 4;
-        const int m = j < 4 ? p[j + 4] & 63 : p[j + 4] >> 4 | p[j] >> 6 << 4;
-        scale[j] = d * static_cast<float>(s);
-        negative_min[j] = -(d_min * static_cast<float>(m));
+        scale[j] = j < 4 ? p[j] & 63 : (p[j + 4] & 15) | p[j - 4] >> 6 << 4;
+        min[j] = j < 4 ? p[j + 4] & 63 : p[j + 4] >> 4 | p[j] >> 6 << 4;
     }
 }
 
 template <>
 NEMO_INLINE_MEMBER void read_row_block<QuantFormat::q4_k>(const unsigned char* p, unsigned char* q,
-                                                          float* scale, float* negative_min) {
-    read_six_bit_scales(p, scale, negative_min);
+                                                          int32_t* scale, int32_t* min,
+                                                          float* factors) {
+    read_six_bit_scales(p, scale, min, factors);
     for (int pair = 0; pair < 4; ++pair) read_nibbles(p + 16 + 32 * pair, 32, q + 64 * pair);
 }
 
 template <>
 NEMO_INLINE_MEMBER void read_row_block<QuantFormat::q5_k>(const unsigned char* p, unsigned char* q,
-                                                          float* scale, float* negative_min) {
-    read_six_bit_scales(p, scale, negative_min);
+                                                          int32_t* scale, int32_t* min,
+                                                          float* factors) {
+    read_six_bit_scales(p, scale, min, factors);
     for (int pair = 0; pair < 4; ++pair) read_nibbles(p + 48 + 32 * pair, 32, q + 64 * pair);
     for (int sub = 0; sub < 8; ++sub)
         for (int i = 0; i < 32; ++i)
@@ -31,9 +34,10 @@ NEMO_INLINE_MEMBER void read_row_block<QuantFormat::q5_k>(const unsigned char* p
 
 template <>
 NEMO_INLINE_MEMBER void read_row_block<QuantFormat::q6_k>(const unsigned char* p, unsigned char* q,
-                                                          float* scale, float*) {
-    const float d = load_half(p + 208);
-    for (int j = 0; j < 16; ++j) scale[j] = d * static_cast<float>(static_cast<int8_t>(p[192 + j]));
+                                                          int32_t* scale, int32_t*,
+                                                          float* factors) {
+    factors[0] = load_half(p + 208);
+    for (int j = 0; j < 16; ++j) scale[j] = static_cast<int8_t>(p[192 + j]);
     for (int half = 0; half < 2; ++half) {
         const unsigned char *low = p + 64 * half, *high = p + 128 + 32 * half;
         read_nibbles(low, 64, q + 128 * half);
@@ -54,24 +58,27 @@ NEMO_INLINE void read_bit_pairs(const unsigned char* p, unsigned char* q) {
 
 template <>
 NEMO_INLINE_MEMBER void read_row_block<QuantFormat::q2_k>(const unsigned char* p, unsigned char* q,
-                                                          float* scale, float* negative_min) {
-    const float d = load_half(p + 80), d_min = load_half(p + 82);
+                                                          int32_t* scale, int32_t* min,
+                                                          float* factors) {
+    factors[0] = load_half(p + 80);
+    factors[1] = -load_half(p + 82);
     for (int j = 0; j < 16; ++j) {
-        scale[j] = d * static_cast<float>(p[j] & 15);
-        negative_min[j] = -(d_min * static_cast<float>(p[j] >> 4));
+        scale[j] = p[j] & 15;
+        min[j] = p[j] >> 4;
     }
     read_bit_pairs(p + 16, q);
 }
 
 template <>
 NEMO_INLINE_MEMBER void read_row_block<QuantFormat::q3_k>(const unsigned char* p, unsigned char* q,
-                                                          float* scale, float*) {
-    const float d = load_half(p + 108);
+                                                          int32_t* scale, int32_t*,
+                                                          float* factors) {
+    factors[0] = load_half(p + 108);
     const unsigned char* packed = p + 96;
     for (int j = 0; j < 16; ++j) {
         const int low = j < 8 ? packed[j] & 15 : packed[j - 8] >> 4;
         const int high = packed[8 + j % 4] >> 2 * (j / 4) & 3;
-        scale[j] = d * static_cast<float>((low | high << 4) - 32);
+        scale[j] = (low | high << 4) - 32;
     }
     read_bit_pairs(p + 32, q);
     for (int group = 0; group < 8; ++group)
@@ -83,7 +90,7 @@ NEMO_INLINE_MEMBER void read_row_block<QuantFormat::q3_k>(const unsigned char* p
 
 template <>
 NEMO_INLINE_MEMBER void read_row_block<QuantFormat::iq4_xs>(const unsigned char* p,
-                                                            unsigned char* q, float* scale,
+                                                            unsigned char* q, float* scale, float*,
                                                             float*) {
     const float d = load_half(p);
     const int high = p[2] | p[3] << 8;

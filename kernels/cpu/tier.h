@@ -44,6 +44,10 @@ struct ActivationBatch {
     float* scale;    // [groups][width]
     int32_t* start;  // [sub-blocks][width]: -offset * sum of the codes
     float* sum;      // [sub-blocks][width]: sum of the codes
+    // For integer scales (QuantTraits): [sub-blocks / 2][width] pairs of such sums, and whether the
+    // sums of all sub-blocks with any weights fit into 16 bits.
+    int32_t* pairs;
+    bool narrow;
 };
 
 // The same for rows of a block format.
@@ -63,9 +67,10 @@ struct QuantizeJob {
     const float* x;
     int64_t n;
     int64_t group;
-    int8_t* codes;  // [n]
-    float* scale;   // [n / group]
-    int32_t* sums;  // [n / 16]: sums of 16 codes
+    int8_t* codes;        // [n]
+    float* scale;         // [n / group]
+    int32_t* sums;        // [n / 16]: sums of 16 codes
+    int32_t* magnitudes;  // [n / 16]: sums of their magnitudes
 };
 
 // Columns [first_column, + n_columns) of up to 64 rows as codes (tier_panel.inl).
@@ -76,7 +81,7 @@ struct PanelJob {
     int64_t first_column;
     int64_t n_columns;     // at most kSliceColumns, whole blocks
     unsigned char* panel;  // [n_columns / 4][64][4], aligned to 64
-    float* scales;         // [sub-blocks][panel_rows_per_sub][64], aligned to 64
+    float* scales;         // [groups][panel_rows_per_group][64], aligned to 64
 };
 
 // c[t][r] += panel row r times token t over n_groups groups.
@@ -85,10 +90,12 @@ struct TileJob {
     const float* scales;
     const int8_t* x;  // [columns / 4][kTileWidth][4]
     // Per group: for each sub-block kTileWidth times -offset * sum of its codes as int32, and in
-    // formats with minimums the sums as fp32; then the scales.
+    // formats with minimums the sums as fp32; then the scales. With integer scales: the former or,
+    // in formats with minimums, the pairs of sums only; then the scales.
     const float* info;
     int64_t n_groups;
-    float* c;  // [kTileWidth][64], aligned to 64
+    bool narrow;  // ActivationBatch::narrow, for these columns
+    float* c;     // [kTileWidth][64], aligned to 64
 };
 
 // y[t][r] = epilogue(tile[t][r] * factor + bias[r]), n_rows values of n_tokens rows.

@@ -84,6 +84,11 @@ NEMO_INLINE NativeI dot_native(NativeI sums, const NativeCodes& codes, int32_t x
            reinterpret_cast<NativeI>(_mm256_madd_epi16(codes.odd, odd));
 }
 
+NEMO_INLINE NativeI dot_pairs_native(NativeI sums, NativeI pairs, int32_t x) {
+    return sums + reinterpret_cast<NativeI>(
+                      _mm256_madd_epi16(reinterpret_cast<__m256i>(pairs), _mm256_set1_epi32(x)));
+}
+
 constexpr int kStripTokens = 2;
 constexpr int kTileTokens = 3;
 

@@ -87,13 +87,16 @@ NEMO_INLINE float largest_lane(const Vec16& values) {
     return _mm_cvtss_f32(_mm_castsi128_ps(_mm_max_epu32(two, _mm_shuffle_epi32(two, 0xb1))));
 }
 
-// The 16 values, rounded to nearest, as int8; returns their sum.
-NEMO_INLINE int32_t store_codes(const Vec16& values, int8_t* codes) {
+// The 16 values, rounded to nearest, as int8, their sum and that of their magnitudes.
+NEMO_INLINE void store_codes(const Vec16& values, int8_t* codes, int32_t* sum, int32_t* magnitude) {
     const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(values.v));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(codes), bytes);
-    const __m128i four = _mm_dpbusd_epi32(_mm_setzero_si128(), _mm_set1_epi8(1), bytes);
-    const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
-    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+    const __m128i zero = _mm_setzero_si128();
+    const __m128i sums = _mm_dpbusd_epi32(zero, _mm_set1_epi8(1), bytes);
+    const __m128i magnitudes = _mm_sad_epu8(_mm_abs_epi8(bytes), zero);  // two of eight bytes
+    const __m128i two = _mm_add_epi32(sums, _mm_shuffle_epi32(sums, 0x4e));
+    *sum = _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+    *magnitude = _mm_cvtsi128_si32(_mm_add_epi32(magnitudes, _mm_shuffle_epi32(magnitudes, 0x4e)));
 }
 
 #include "kernels/cpu/strip_avx512.inl"

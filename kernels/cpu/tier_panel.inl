@@ -1,7 +1,8 @@
 // Expansion of 64 rows to a panel, for products with many tokens: the codes as they are,
-// [columns/4] [64 rows][4], sub-blocks in the order in which their products are added, and per
-// sub-block rows of 64 floats: scales; in formats with one scale per group (QuantTraits::single)
-// -kSumBias * scale; in formats with minimums those, negative.
+// [columns/4] [64 rows][4], and rows of 64 floats. Per sub-block: scales; in formats with one scale
+// per group (QuantTraits::single) -kSumBias * scale; in formats with minimums those, negative. With
+// integer scales per group: the scales of every sub-block as int32 below 2^16, so that the upper
+// word is zero; pairs of minimums, if any (word_pair); d; -d_min, if any.
 
 // Compared as integers, so that a NaN is the largest of all.
 NEMO_INLINE Vec16 larger_magnitude(const Vec16& a, const Vec16& b) {
@@ -33,7 +34,7 @@ void expand_panel(const PanelJob& job) {
     constexpr QuantTraits kTraits = quant_traits(kFormat);
     constexpr int64_t kColumns = kTraits.block_columns;
     constexpr int64_t kScales =
-        kColumns / kTraits.sub_columns * kTraits.panel_rows_per_sub() * kPanelRows;
+        kColumns / kTraits.group * kTraits.panel_rows_per_group() * kPanelRows;
     for (int64_t v = 0; v < kPanelRows; v += kStripRows) {
         // Rows past the end repeat the last one: their results are not used.
         const int64_t first = v < job.n_rows ? v : job.n_rows - 1;
@@ -63,20 +64,21 @@ NEMO_INLINE float round_to_11_bits(float value) {
 // scale has the precision of fp16, as llama.cpp's has: so two engines with the same weights round
 // the same activations alike, where otherwise a tiny difference flips codes layer by layer.
 // A NaN or infinity makes the scale one: it must reach the result, though codes cannot hold it.
-NEMO_INLINE float quantize_group(const float* x, int64_t n, int8_t* codes, int32_t* sums) {
-    Vec16 magnitudes = splat(0.0f);
-    for (int64_t i = 0; i < n; i += 16) magnitudes = larger_magnitude(load(x + i), magnitudes);
-    const float largest = largest_lane(magnitudes);
+NEMO_INLINE float quantize_group(const float* x, int64_t n, int8_t* codes, int32_t* sums,
+                                 int32_t* magnitudes) {
+    Vec16 most = splat(0.0f);
+    for (int64_t i = 0; i < n; i += 16) most = larger_magnitude(load(x + i), most);
+    const float largest = largest_lane(most);
     const float d = largest / 127.0f;
     // Smaller values than 2^-126 have no finite inverse; they count as zero.
     const Vec16 inverse = splat(d >= 0x1p-126f ? 127.0f / largest : 0.0f);
     for (int64_t i = 0; i < n; i += 16)
-        sums[i / 16] = store_codes(load(x + i) * inverse, codes + i);
+        store_codes(load(x + i) * inverse, codes + i, sums + i / 16, magnitudes + i / 16);
     return n == 32 && d < __builtin_inff() ? round_to_11_bits(d) : d;
 }
 
 void quantize_row(const QuantizeJob& job) {
     for (int64_t g = 0; g < job.n; g += job.group)
-        job.scale[g / job.group] =
-            quantize_group(job.x + g, job.group, job.codes + g, job.sums + g / 16);
+        job.scale[g / job.group] = quantize_group(job.x + g, job.group, job.codes + g,
+                                                  job.sums + g / 16, job.magnitudes + g / 16);
 }

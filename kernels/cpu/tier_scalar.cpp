@@ -87,6 +87,11 @@ NEMO_INLINE NativeI dot_native(NativeI sums, const NativeCodes& codes, int32_t x
            reinterpret_cast<NativeI>(_mm_madd_epi16(codes.odd, odd));
 }
 
+NEMO_INLINE NativeI dot_pairs_native(NativeI sums, NativeI pairs, int32_t x) {
+    return sums + reinterpret_cast<NativeI>(
+                      _mm_madd_epi16(reinterpret_cast<__m128i>(pairs), _mm_set1_epi32(x)));
+}
+
 constexpr int kStripTokens = 1;
 constexpr int kTileTokens = 2;
 

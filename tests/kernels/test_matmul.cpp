@@ -218,6 +218,37 @@ TEST_CASE("matmul: integer dot products are exact and equal in all tiers, extrem
     }
 }
 
+TEST_CASE("matmul: sums of sub-blocks on both sides of 16 bits") {
+    // Activations with codes of 127 and -127 and the largest weights; then smaller activations.
+    constexpr int64_t kIn = 768, kOut = 33, kTokens = 19;
+    for (const DType dtype :
+         {DType::q2_k, DType::q3_k, DType::q4_k, DType::q5_k, DType::q6_k, DType::iq4_xs}) {
+        TestTensor weight = random_tensor(dtype, {kIn, kOut, 1, 1}, 13);
+        const auto block_bytes = static_cast<size_t>(dtype_info(dtype).block_bytes);
+        for (size_t row = 0; row < kOut; row += 2)
+            for (size_t i = 20; i < 92; ++i)  // codes only, in all of them
+                weight.bytes[row * 3 * block_bytes + i] = std::byte(row % 4 == 0 ? 0xff : 0);
+        std::vector<float> x(static_cast<size_t>(kIn * kTokens));
+        for (size_t i = 0; i < x.size(); ++i) {
+            const size_t t = i / kIn, slice = i % kIn / 256;
+            const float rest = (t + slice) % 5 == 0 ? 8.0f : 127.0f;
+            x[i] = (i % 256 == 0 ? 127.0f : rest) * (t % 3 == 1 ? -1.0f : 1.0f);
+        }
+        const size_t group = static_cast<size_t>(quant_traits(kQuantized.at(dtype)).group);
+        const Expected expected = product(weight.decoded(), rounded_to_int8(x, group), kIn, kOut);
+        for (const CpuTier tier : tiers_here()) {
+            CAPTURE(name_of(tier));
+            CAPTURE(dtype_info(dtype).name);
+            const auto backend = make_cpu_backend(1, tier);
+            const std::vector<float> whole = run_split(*backend, weight, x, {kTokens});
+            check_close(whole, expected.value, expected.magnitude, kTolerance);
+            for (const std::vector<int64_t>& split :
+                 {std::vector<int64_t>{1, 1, 1, 1, 1, 2, 4, 8}, {18, 1}, {8, 11}, {2, 17}})
+                CHECK(run_split(*backend, weight, x, split) == whole);
+        }
+    }
+}
+
 TEST_CASE("matmul: int8 codes of activations are the same in all tiers") {
     std::vector<float> x = random_values(256 * 20, 6);
     std::fill_n(x.begin() + 256, 256, 0.0f);
@@ -227,6 +258,7 @@ TEST_CASE("matmul: int8 codes of activations are the same in all tiers") {
             std::vector<int8_t> codes = std::vector<int8_t>(256 * 20);
             std::vector<float> scale = std::vector<float>(256 * 20);
             std::vector<int32_t> sums = std::vector<int32_t>(16 * 20);
+            std::vector<int32_t> magnitudes = std::vector<int32_t>(16 * 20);
         } expected;
         const auto quantize = [&](const TierOps& ops, Result& result) {
             ops.quantize({.x = x.data(),
@@ -234,7 +266,8 @@ TEST_CASE("matmul: int8 codes of activations are the same in all tiers") {
                           .group = group,
                           .codes = result.codes.data(),
                           .scale = result.scale.data(),
-                          .sums = result.sums.data()});
+                          .sums = result.sums.data(),
+                          .magnitudes = result.magnitudes.data()});
         };
         quantize(kScalarOps, expected);
         for (const CpuTier tier : tiers_here()) {
@@ -244,6 +277,7 @@ TEST_CASE("matmul: int8 codes of activations are the same in all tiers") {
             CHECK(actual.codes == expected.codes);
             CHECK(actual.scale == expected.scale);
             CHECK(actual.sums == expected.sums);
+            CHECK(actual.magnitudes == expected.magnitudes);
         }
     }
 }
