@@ -1,125 +1,98 @@
-// The register tile: 4 vectors of 16 rows x 6 tokens, 24 int32 sums in zmm0-zmm23. Per 4 columns: 4
-// loads of weights, 6 broadcasts from memory (load ports, not the shuffle port), 24 vpdpbusd. A
-// sub-block ends with two or three operations per sum on the same ports, which is what a scale for
-// so few columns costs; the sums of a group are in memory, which costs nothing. With integer scales
-// it is one operation, vpdpwssd, as long as the sums fit into 16 bits.
-// Assembly because GCC 12 spills the same loop written with intrinsics.
+// The register tile: 4 vectors of 16 rows x 3 tokens, twice. 12 int32 sums of a sub-block in
+// zmm0-zmm11, what they are added to in zmm12-zmm23: nothing of the inner loops goes to memory. Per
+// 4 columns: 4 loads of weights, 3 broadcasts from memory (load ports, not the shuffle port), 12
+// vpdpbusd. A sub-block ends with two or three operations per sum on the same ports, which is what
+// a scale for so few columns costs; with integer scales it is one, vpdpwssd, as long as the sums
+// fit into 16 bits. Assembly because GCC 12 spills the same loop written with intrinsics.
+
+constexpr int kPassTokens = 3;
 
 // clang-format off
-#define NEMO_DOT(op, x, s0, s1, s2, s3)                                        \
-    op " %%zmm" #x ", %%zmm24, %%zmm" #s0 "\n" op " %%zmm" #x ", %%zmm25, %%zmm" #s1 "\n" \
+#define NEMO_DOT(op, x, s0, s1, s2, s3)                                                           \
+    op " %%zmm" #x ", %%zmm24, %%zmm" #s0 "\n" op " %%zmm" #x ", %%zmm25, %%zmm" #s1 "\n"         \
     op " %%zmm" #x ", %%zmm26, %%zmm" #s2 "\n" op " %%zmm" #x ", %%zmm27, %%zmm" #s3 "\n"
-#define NEMO_X(from, offset, x) "vpbroadcastd " #offset "(%[" #from "]), %%zmm" #x "\n"
-#define NEMO_STEP_OF(op, w, w0, w1, w2, w3, x, x0, x1, x2, x3, x4, x5)                              \
+#define NEMO_X(x, offset, to) "vpbroadcastd " #offset "(%[" #x "]), %%zmm" #to "\n"
+#define NEMO_STEP(op, w, w0, w1, w2, w3, x, x0, x1, x2)                                           \
     "vmovdqa64 " #w0 "(%[" #w "]), %%zmm24\n vmovdqa64 " #w1 "(%[" #w "]), %%zmm25\n"             \
     "vmovdqa64 " #w2 "(%[" #w "]), %%zmm26\n vmovdqa64 " #w3 "(%[" #w "]), %%zmm27\n"             \
-    NEMO_X(x, x0, 28) NEMO_DOT(op, 28, 0, 1, 2, 3)     NEMO_X(x, x1, 29) NEMO_DOT(op, 29, 4, 5, 6, 7)   \
-    NEMO_X(x, x2, 30) NEMO_DOT(op, 30, 8, 9, 10, 11)   NEMO_X(x, x3, 31) NEMO_DOT(op, 31, 12, 13, 14, 15) \
-    NEMO_X(x, x4, 28) NEMO_DOT(op, 28, 16, 17, 18, 19) NEMO_X(x, x5, 29) NEMO_DOT(op, 29, 20, 21, 22, 23)
-#define NEMO_STEP(w0, w1, w2, w3, x0, x1, x2, x3, x4, x5) \
-    NEMO_STEP_OF("vpdpbusd", w, w0, w1, w2, w3, x, x0, x1, x2, x3, x4, x5)
-// Start values: broadcast once, copied three times.
-#define NEMO_START(offset, s0, s1, s2, s3)                                                       \
-    "vpbroadcastd " #offset "(%[info]), %%zmm" #s0 "\n vmovdqa64 %%zmm" #s0 ", %%zmm" #s1 "\n"  \
+    NEMO_X(x, x0, 28) NEMO_DOT(op, 28, 0, 1, 2, 3) NEMO_X(x, x1, 29) NEMO_DOT(op, 29, 4, 5, 6, 7) \
+    NEMO_X(x, x2, 30) NEMO_DOT(op, 30, 8, 9, 10, 11)
+#define NEMO_ZERO4(a, b, c, d)                                                                    \
+    "vpxord %%zmm" #a ", %%zmm" #a ", %%zmm" #a "\n vpxord %%zmm" #b ", %%zmm" #b ", %%zmm" #b "\n" \
+    "vpxord %%zmm" #c ", %%zmm" #c ", %%zmm" #c "\n vpxord %%zmm" #d ", %%zmm" #d ", %%zmm" #d "\n"
+// Start values of the sub-block's sums: zeros, or broadcast once, copied three times.
+#define NEMO_ZEROS NEMO_ZERO4(0, 1, 2, 3) NEMO_ZERO4(4, 5, 6, 7) NEMO_ZERO4(8, 9, 10, 11)
+#define NEMO_START(offset, s0, s1, s2, s3)                                                        \
+    "vpbroadcastd " #offset "(%[info]), %%zmm" #s0 "\n vmovdqa64 %%zmm" #s0 ", %%zmm" #s1 "\n"    \
     "vmovdqa64 %%zmm" #s0 ", %%zmm" #s2 "\n vmovdqa64 %%zmm" #s0 ", %%zmm" #s3 "\n"
-#define NEMO_STARTS                                                                             \
-    NEMO_START(0, 0, 1, 2, 3)      NEMO_START(4, 4, 5, 6, 7)       NEMO_START(8, 8, 9, 10, 11)    \
-    NEMO_START(12, 12, 13, 14, 15) NEMO_START(16, 16, 17, 18, 19) NEMO_START(20, 20, 21, 22, 23)
-#define NEMO_ZERO(s) "vpxord %%zmm" #s ", %%zmm" #s ", %%zmm" #s "\n"
-#define NEMO_ZEROS                                                                               \
-    NEMO_ZERO(0) NEMO_ZERO(1) NEMO_ZERO(2) NEMO_ZERO(3) NEMO_ZERO(4) NEMO_ZERO(5) NEMO_ZERO(6)    \
-    NEMO_ZERO(7) NEMO_ZERO(8) NEMO_ZERO(9) NEMO_ZERO(10) NEMO_ZERO(11) NEMO_ZERO(12)             \
-    NEMO_ZERO(13) NEMO_ZERO(14) NEMO_ZERO(15) NEMO_ZERO(16) NEMO_ZERO(17) NEMO_ZERO(18)          \
-    NEMO_ZERO(19) NEMO_ZERO(20) NEMO_ZERO(21) NEMO_ZERO(22) NEMO_ZERO(23)
-// The integer sums of a sub-block. The next tiles' activations and sums are fetched ahead.
-#define NEMO_SUB_BLOCK(start)                                                                    \
-    start "mov %[sub_columns], %[columns]\n"                                                     \
-    ".p2align 5\n"                                                                               \
-    "1:\n"                                                                                       \
-    NEMO_STEP(0, 64, 128, 192, 0, 4, 8, 12, 16, 20)                                              \
-    NEMO_STEP(256, 320, 384, 448, 24, 28, 32, 36, 40, 44)                                        \
-    "prefetcht0 3072(%[x])\n prefetcht0 (%[ahead])\n"                                            \
-    "add $512, %[w]\n add $48, %[x]\n add $48, %[ahead]\n sub $8, %[columns]\n jnz 1b\n"         \
-    "vmovaps (%[scales]), %%zmm24\n vmovaps 64(%[scales]), %%zmm25\n"                            \
-    "vmovaps 128(%[scales]), %%zmm26\n vmovaps 192(%[scales]), %%zmm27\n"
-// f(register of the weights' scales, offset in a row of 64 floats, offset in the tile, sum)
-#define NEMO_TOKEN(f, o0, o1, o2, o3, s0, s1, s2, s3) \
-    f(24, 0, o0, s0) f(25, 64, o1, s1) f(26, 128, o2, s2) f(27, 192, o3, s3)
+#define NEMO_STARTS NEMO_START(0, 0, 1, 2, 3) NEMO_START(4, 4, 5, 6, 7) NEMO_START(8, 8, 9, 10, 11)
+#define NEMO_ZERO_GROUP NEMO_ZERO4(12, 13, 14, 15) NEMO_ZERO4(16, 17, 18, 19) NEMO_ZERO4(20, 21, 22, 23)
+// The integer sums of a sub-block, then the first row at `scales` in zmm24-zmm27. What the next
+// passes read is fetched ahead.
+#define NEMO_SUB_BLOCK(start)                                                                     \
+    start "mov %[sub_columns], %[columns]\n"                                                      \
+    ".p2align 5\n"                                                                                \
+    "1:\n"                                                                                        \
+    NEMO_STEP("vpdpbusd", w, 0, 64, 128, 192, x, 0, 4, 8)                                         \
+    NEMO_STEP("vpdpbusd", w, 256, 320, 384, 448, x, 24, 28, 32)                                   \
+    "prefetcht0 (%[ahead])\n"                                                                     \
+    "add $512, %[w]\n add $48, %[x]\n add $48, %[ahead]\n sub $8, %[columns]\n jnz 1b\n"          \
+    NEMO_LOAD_ROW(0)
+#define NEMO_LOAD_ROW(at)                                                                         \
+    "vmovaps " #at "(%[scales]), %%zmm24\n vmovaps 64+" #at "(%[scales]), %%zmm25\n"              \
+    "vmovaps 128+" #at "(%[scales]), %%zmm26\n vmovaps 192+" #at "(%[scales]), %%zmm27\n"
+// f(vector of the row just loaded, its offset in a row, that in c, sum of the sub-block, group's)
+#define NEMO_TOKEN(f, o0, o1, o2, o3, s0, s1, s2, s3, g0, g1, g2, g3)                             \
+    f(24, 0, o0, s0, g0) f(25, 64, o1, s1, g1) f(26, 128, o2, s2, g2) f(27, 192, o3, s3, g3)
 // begin(offset of the token in a row of the info)
-#define NEMO_TOKENS(begin, f)                                                        \
-    begin(0)  NEMO_TOKEN(f, 0, 64, 128, 192, 0, 1, 2, 3)                             \
-    begin(4)  NEMO_TOKEN(f, 256, 320, 384, 448, 4, 5, 6, 7)                          \
-    begin(8)  NEMO_TOKEN(f, 512, 576, 640, 704, 8, 9, 10, 11)                        \
-    begin(12) NEMO_TOKEN(f, 768, 832, 896, 960, 12, 13, 14, 15)                      \
-    begin(16) NEMO_TOKEN(f, 1024, 1088, 1152, 1216, 16, 17, 18, 19)                  \
-    begin(20) NEMO_TOKEN(f, 1280, 1344, 1408, 1472, 20, 21, 22, 23)
-
-// One scale per group: c += ((biased sum) * scale - bias * scale (+ min * sum)) * scale of x
-#define NEMO_BEGIN_SINGLE(t) "vbroadcastss 24+" #t "(%[info]), %%zmm28\n"
-#define NEMO_SINGLE(w, row, at, s)                              \
-    "vfmadd213ps 256+" #row "(%[scales]), %%zmm" #w ", %%zmm" #s "\n" \
-    "vfmadd213ps " #at "(%[c]), %%zmm28, %%zmm" #s "\n"         \
-    "vmovaps %%zmm" #s ", " #at "(%[c])\n"
-#define NEMO_BEGIN_SINGLE_MIN(t) \
-    "vbroadcastss 24+" #t "(%[info]), %%zmm29\n vbroadcastss 48+" #t "(%[info]), %%zmm28\n"
-#define NEMO_SINGLE_MIN(w, row, at, s)                          \
-    "vfmadd213ps 256+" #row "(%[scales]), %%zmm" #w ", %%zmm" #s "\n" \
-    "vfmadd231ps 512+" #row "(%[scales]), %%zmm29, %%zmm" #s "\n"     \
-    "vfmadd213ps " #at "(%[c]), %%zmm28, %%zmm" #s "\n"         \
-    "vmovaps %%zmm" #s ", " #at "(%[c])\n"
-// Several: group = sum * scale, or += ...
+#define NEMO_TOKENS(begin, f)                                                                     \
+    begin(0) NEMO_TOKEN(f, 0, 64, 128, 192, 0, 1, 2, 3, 12, 13, 14, 15)                           \
+    begin(4) NEMO_TOKEN(f, 256, 320, 384, 448, 4, 5, 6, 7, 16, 17, 18, 19)                        \
+    begin(8) NEMO_TOKEN(f, 512, 576, 640, 704, 8, 9, 10, 11, 20, 21, 22, 23)
 #define NEMO_BEGIN(t)
-#define NEMO_FIRST(w, row, at, s)                                                     \
-    "vcvtdq2ps %%zmm" #s ", %%zmm" #s "\n vmulps %%zmm" #w ", %%zmm" #s ", %%zmm" #s "\n" \
-    "vmovaps %%zmm" #s ", " #at "(%[group])\n"
-#define NEMO_NEXT(w, row, at, s)                                                      \
-    "vcvtdq2ps %%zmm" #s ", %%zmm" #s "\n"                                            \
-    "vfmadd213ps " #at "(%[group]), %%zmm" #w ", %%zmm" #s "\n"                       \
-    "vmovaps %%zmm" #s ", " #at "(%[group])\n"
+#define NEMO_LOAD_C(w, row, at, s, g) "vmovaps " #at "(%[c]), %%zmm" #g "\n"
+#define NEMO_STORE_C(w, row, at, s, g) "vmovaps %%zmm" #g ", " #at "(%[c])\n"
+
+// One scale per group: c += ((biased sum) * scale - bias * scale (+ min * sum)) * scale of x, c in
+// registers
+#define NEMO_BEGIN_SINGLE(t) "vbroadcastss 24+" #t "(%[info]), %%zmm28\n"
+#define NEMO_SINGLE(w, row, at, s, g)                                                             \
+    "vfmadd213ps 256+" #row "(%[scales]), %%zmm" #w ", %%zmm" #s "\n"                             \
+    "vfmadd231ps %%zmm28, %%zmm" #s ", %%zmm" #g "\n"
+#define NEMO_BEGIN_SINGLE_MIN(t)                                                                  \
+    "vbroadcastss 24+" #t "(%[info]), %%zmm29\n vbroadcastss 48+" #t "(%[info]), %%zmm28\n"
+#define NEMO_SINGLE_MIN(w, row, at, s, g)                                                         \
+    "vfmadd213ps 256+" #row "(%[scales]), %%zmm" #w ", %%zmm" #s "\n"                             \
+    "vfmadd231ps 512+" #row "(%[scales]), %%zmm29, %%zmm" #s "\n"                                 \
+    "vfmadd231ps %%zmm28, %%zmm" #s ", %%zmm" #g "\n"
+// Several: group += sum * scale
+#define NEMO_FLOAT(w, row, at, s, g)                                                              \
+    "vcvtdq2ps %%zmm" #s ", %%zmm" #s "\n vfmadd231ps %%zmm" #w ", %%zmm" #s ", %%zmm" #g "\n"
 // The same of integers: scales of 16 bits, sums of 16 or (wide) 32 bits.
-#define NEMO_FIRST_NARROW(w, row, at, s)                                              \
-    "vpmaddwd %%zmm" #w ", %%zmm" #s ", %%zmm" #s "\n vmovdqa64 %%zmm" #s ", " #at "(%[group])\n"
-#define NEMO_NEXT_NARROW(w, row, at, s)                                               \
-    "vmovdqa64 " #at "(%[group]), %%zmm28\n vpdpwssd %%zmm" #w ", %%zmm" #s ", %%zmm28\n" \
-    "vmovdqa64 %%zmm28, " #at "(%[group])\n"
-#define NEMO_WIDEN                                                                    \
-    "vpslld $16, %%zmm24, %%zmm24\n vpslld $16, %%zmm25, %%zmm25\n"                   \
-    "vpslld $16, %%zmm26, %%zmm26\n vpslld $16, %%zmm27, %%zmm27\n"                   \
-    "vpsrad $16, %%zmm24, %%zmm24\n vpsrad $16, %%zmm25, %%zmm25\n"                   \
-    "vpsrad $16, %%zmm26, %%zmm26\n vpsrad $16, %%zmm27, %%zmm27\n"
-#define NEMO_FIRST_WIDE(w, row, at, s)                                                \
-    "vpmulld %%zmm" #w ", %%zmm" #s ", %%zmm" #s "\n vmovdqa64 %%zmm" #s ", " #at "(%[group])\n"
-#define NEMO_NEXT_WIDE(w, row, at, s)                                                 \
-    "vpmulld %%zmm" #w ", %%zmm" #s ", %%zmm" #s "\n"                                 \
-    "vpaddd " #at "(%[group]), %%zmm" #s ", %%zmm" #s "\n"                            \
-    "vmovdqa64 %%zmm" #s ", " #at "(%[group])\n"
+#define NEMO_NARROW(w, row, at, s, g) "vpdpwssd %%zmm" #w ", %%zmm" #s ", %%zmm" #g "\n"
+#define NEMO_WIDEN(w) "vpslld $16, %%zmm" #w ", %%zmm" #w "\n vpsrad $16, %%zmm" #w ", %%zmm" #w "\n"
+#define NEMO_WIDEN_ALL NEMO_WIDEN(24) NEMO_WIDEN(25) NEMO_WIDEN(26) NEMO_WIDEN(27)
+#define NEMO_WIDE(w, row, at, s, g)                                                               \
+    "vpmulld %%zmm" #w ", %%zmm" #s ", %%zmm" #s "\n vpaddd %%zmm" #s ", %%zmm" #g ", %%zmm" #g "\n"
 // c += group * scale of x
 #define NEMO_BEGIN_GROUP(t) "vbroadcastss " #t "(%[info]), %%zmm28\n"
-#define NEMO_GROUP(w, row, at, s)                                                     \
-    "vmovaps " #at "(%[group]), %%zmm" #s "\n"                                        \
-    "vfmadd213ps " #at "(%[c]), %%zmm28, %%zmm" #s "\n"                               \
-    "vmovaps %%zmm" #s ", " #at "(%[c])\n"
-
+#define NEMO_GROUP(w, row, at, s, g)                                                              \
+    "vfmadd213ps " #at "(%[c]), %%zmm28, %%zmm" #g "\n vmovaps %%zmm" #g ", " #at "(%[c])\n"
 // c += group * d * scale of x
-#define NEMO_GROUP_INT(w, row, at, s)                                                 \
-    "vcvtdq2ps " #at "(%[group]), %%zmm" #s "\n vmulps %%zmm" #w ", %%zmm" #s ", %%zmm" #s "\n" \
-    "vfmadd213ps " #at "(%[c]), %%zmm28, %%zmm" #s "\n"                               \
-    "vmovaps %%zmm" #s ", " #at "(%[c])\n"
+#define NEMO_GROUP_INT(w, row, at, s, g)                                                          \
+    "vcvtdq2ps %%zmm" #g ", %%zmm" #g "\n vmulps %%zmm" #w ", %%zmm" #g ", %%zmm" #g "\n"         \
+    NEMO_GROUP(w, row, at, s, g)
 // c += (group * d - (sum of minimums) * d_min) * scale of x
-#define NEMO_GROUP_INT_MIN(w, row, at, s)                                             \
-    "vcvtdq2ps %%zmm" #s ", %%zmm" #s "\n vcvtdq2ps " #at "(%[group]), %%zmm29\n"     \
-    "vmulps %%zmm" #w ", %%zmm" #s ", %%zmm" #s "\n"                                  \
-    "vfmadd231ps " #row "(%[scales]), %%zmm29, %%zmm" #s "\n"                         \
-    "vfmadd213ps " #at "(%[c]), %%zmm28, %%zmm" #s "\n"                               \
-    "vmovaps %%zmm" #s ", " #at "(%[c])\n"
-#define NEMO_LOAD_ROW(at)                                                             \
-    "vmovaps " #at "(%[scales]), %%zmm24\n vmovaps 64+" #at "(%[scales]), %%zmm25\n"  \
-    "vmovaps 128+" #at "(%[scales]), %%zmm26\n vmovaps 192+" #at "(%[scales]), %%zmm27\n"
+#define NEMO_GROUP_INT_MIN(w, row, at, s, g)                                                      \
+    "vcvtdq2ps %%zmm" #s ", %%zmm" #s "\n vcvtdq2ps %%zmm" #g ", %%zmm" #g "\n"                   \
+    "vmulps %%zmm" #w ", %%zmm" #s ", %%zmm" #s "\n"                                              \
+    "vfmadd132ps " #row "(%[scales]), %%zmm" #s ", %%zmm" #g "\n"                                 \
+    NEMO_GROUP(w, row, at, s, g)
 
 #define NEMO_OPERANDS                                                                             \
     [w] "+r"(w), [x] "+r"(x), [info] "+r"(info), [scales] "+r"(scales), [ahead] "+r"(ahead),      \
         [n_groups] "+r"(n_groups), [columns] "=&r"(columns), [subs] "=&r"(subs)                   \
-        : [c] "r"(job.c), [group] "r"(group), [sub_columns] "i"(kTraits.sub_columns),             \
+        : [c] "r"(c), [sub_columns] "i"(kTraits.sub_columns),                                     \
           [n_subs] "i"(kTraits.subs_per_group()), [n_pairs] "i"(kTraits.subs_per_group() / 2)     \
         : "zmm0", "zmm1", "zmm2", "zmm3", "zmm4", "zmm5", "zmm6", "zmm7", "zmm8", "zmm9",         \
           "zmm10", "zmm11", "zmm12", "zmm13", "zmm14", "zmm15", "zmm16", "zmm17", "zmm18",        \
@@ -127,55 +100,52 @@
           "zmm28", "zmm29", "zmm30", "zmm31", "memory", "cc"
 #define NEMO_TILE_SINGLE(begin, f, info_bytes, scale_bytes)                                       \
     asm volatile(                                                                                 \
-        "2:\n" NEMO_SUB_BLOCK(NEMO_STARTS) NEMO_TOKENS(begin, f)                                               \
+        NEMO_TOKENS(NEMO_BEGIN, NEMO_LOAD_C)                                                      \
+        "2:\n" NEMO_SUB_BLOCK(NEMO_STARTS) NEMO_TOKENS(begin, f)                                  \
         "add $" #scale_bytes ", %[scales]\n add $" #info_bytes ", %[info]\n"                      \
-        "dec %[n_groups]\n jnz 2b\n" : NEMO_OPERANDS)
-#define NEMO_SUB_BLOCKS(start, prepare, begin, first, next, info_bytes)                           \
-    "2:\n mov %[n_subs], %[subs]\n"                                                              \
-    "3:\n" NEMO_SUB_BLOCK(start) prepare                                                         \
-    "cmp %[n_subs], %[subs]\n je 4f\n"                                                           \
-    NEMO_TOKENS(begin, next) "jmp 5f\n"                                                          \
-    "4:\n" NEMO_TOKENS(begin, first)                                                             \
-    "5:\n add $256, %[scales]\n add $" #info_bytes ", %[info]\n"                                 \
-    "dec %[subs]\n jnz 3b\n"
+        "dec %[n_groups]\n jnz 2b\n" NEMO_TOKENS(NEMO_BEGIN, NEMO_STORE_C) : NEMO_OPERANDS)
+#define NEMO_SUB_BLOCKS(start, prepare, f, info_bytes)                                            \
+    "2:\n mov %[n_subs], %[subs]\n" NEMO_ZERO_GROUP                                               \
+    "3:\n" NEMO_SUB_BLOCK(start) prepare NEMO_TOKENS(NEMO_BEGIN, f)                               \
+    "add $256, %[scales]\n add $" #info_bytes ", %[info]\n dec %[subs]\n jnz 3b\n"
 #define NEMO_TILE_GROUPS                                                                          \
     asm volatile(                                                                                 \
-        NEMO_SUB_BLOCKS(NEMO_STARTS, "", NEMO_BEGIN, NEMO_FIRST, NEMO_NEXT, 24)                   \
+        NEMO_SUB_BLOCKS(NEMO_STARTS, "", NEMO_FLOAT, 24)                                          \
         NEMO_TOKENS(NEMO_BEGIN_GROUP, NEMO_GROUP)                                                 \
         "add $24, %[info]\n dec %[n_groups]\n jnz 2b\n" : NEMO_OPERANDS)
-#define NEMO_TILE_INT(prepare, first, next)                                                       \
+#define NEMO_TILE_INT(prepare, f)                                                                 \
     asm volatile(                                                                                 \
-        NEMO_SUB_BLOCKS(NEMO_STARTS, prepare, NEMO_BEGIN, first, next, 24)                        \
+        NEMO_SUB_BLOCKS(NEMO_STARTS, prepare, f, 24)                                              \
         NEMO_LOAD_ROW(0) NEMO_TOKENS(NEMO_BEGIN_GROUP, NEMO_GROUP_INT)                            \
         "add $256, %[scales]\n add $24, %[info]\n dec %[n_groups]\n jnz 2b\n" : NEMO_OPERANDS)
-#define NEMO_TILE_INT_MIN(prepare, first, next)                                                   \
+#define NEMO_TILE_INT_MIN(prepare, f)                                                             \
     asm volatile(                                                                                 \
-        NEMO_SUB_BLOCKS(NEMO_ZEROS, prepare, NEMO_BEGIN, first, next, 0)                          \
-        NEMO_ZEROS "mov %[n_pairs], %[subs]\n"                                                \
-        "6:\n"                                                                                   \
-        NEMO_STEP_OF("vpdpwssd", scales, 0, 64, 128, 192, info, 0, 4, 8, 12, 16, 20)              \
-        "add $256, %[scales]\n add $24, %[info]\n dec %[subs]\n jnz 6b\n"                        \
+        NEMO_SUB_BLOCKS(NEMO_ZEROS, prepare, f, 0)                                                \
+        NEMO_ZEROS "mov %[n_pairs], %[subs]\n"                                                    \
+        "4:\n"                                                                                    \
+        NEMO_STEP("vpdpwssd", scales, 0, 64, 128, 192, info, 0, 4, 8)                             \
+        "add $256, %[scales]\n add $24, %[info]\n dec %[subs]\n jnz 4b\n"                         \
         NEMO_LOAD_ROW(256) NEMO_TOKENS(NEMO_BEGIN_GROUP, NEMO_GROUP_INT_MIN)                      \
         "add $512, %[scales]\n add $24, %[info]\n dec %[n_groups]\n jnz 2b\n" : NEMO_OPERANDS)
 
+// Three tokens; `ahead`: what will be read later, as many bytes as `x` has.
 template <QuantFormat kFormat>
-void multiply_tile(const TileJob& job) {
+NEMO_INLINE void multiply_pass(const TileJob& job, const int8_t* x, const float* info, float* c,
+                               const void* ahead) {
     constexpr QuantTraits kTraits = quant_traits(kFormat);
-    alignas(64) float group[kTileWidth * kPanelRows];
     const unsigned char* w = job.panel;
-    const int8_t* x = job.x;
-    const float *info = job.info, *scales = job.scales, *ahead = job.c + kTileWidth * kPanelRows;
+    const float* scales = job.scales;
     int64_t n_groups = job.n_groups, columns, subs;
     if constexpr (kTraits.has_integer_scales() && kTraits.has_min) {
         if (job.narrow)
-            NEMO_TILE_INT_MIN("", NEMO_FIRST_NARROW, NEMO_NEXT_NARROW);
+            NEMO_TILE_INT_MIN("", NEMO_NARROW);
         else
-            NEMO_TILE_INT_MIN(NEMO_WIDEN, NEMO_FIRST_WIDE, NEMO_NEXT_WIDE);
+            NEMO_TILE_INT_MIN(NEMO_WIDEN_ALL, NEMO_WIDE);
     } else if constexpr (kTraits.has_integer_scales()) {
         if (job.narrow)
-            NEMO_TILE_INT("", NEMO_FIRST_NARROW, NEMO_NEXT_NARROW);
+            NEMO_TILE_INT("", NEMO_NARROW);
         else
-            NEMO_TILE_INT(NEMO_WIDEN, NEMO_FIRST_WIDE, NEMO_NEXT_WIDE);
+            NEMO_TILE_INT(NEMO_WIDEN_ALL, NEMO_WIDE);
     } else if constexpr (kTraits.single() && kTraits.has_min) {
         NEMO_TILE_SINGLE(NEMO_BEGIN_SINGLE_MIN, NEMO_SINGLE_MIN, 72, 768);
     } else if constexpr (kTraits.single()) {
@@ -186,34 +156,44 @@ void multiply_tile(const TileJob& job) {
 }
 // clang-format on
 
+template <QuantFormat kFormat>
+void multiply_tile(const TileJob& job) {
+    constexpr int64_t kBytes = kTileWidth * quant_traits(kFormat).group;
+    static_assert(kTileWidth == 2 * kPassTokens);
+    const int8_t* next_x = job.x + 2 * job.n_groups * kBytes;
+    multiply_pass<kFormat>(job, job.x, job.info, job.c, next_x);
+    multiply_pass<kFormat>(job, job.x + 4 * kPassTokens, job.info + kPassTokens,
+                           job.c + kPassTokens * kPanelRows, job.c + kTileWidth * kPanelRows);
+}
+
 #undef NEMO_DOT
 #undef NEMO_X
-#undef NEMO_STEP_OF
 #undef NEMO_STEP
+#undef NEMO_ZERO4
+#undef NEMO_ZEROS
 #undef NEMO_START
 #undef NEMO_STARTS
-#undef NEMO_ZERO
-#undef NEMO_ZEROS
+#undef NEMO_ZERO_GROUP
 #undef NEMO_SUB_BLOCK
+#undef NEMO_LOAD_ROW
 #undef NEMO_TOKEN
 #undef NEMO_TOKENS
 #undef NEMO_BEGIN
+#undef NEMO_LOAD_C
+#undef NEMO_STORE_C
 #undef NEMO_BEGIN_SINGLE
 #undef NEMO_SINGLE
 #undef NEMO_BEGIN_SINGLE_MIN
 #undef NEMO_SINGLE_MIN
-#undef NEMO_FIRST
-#undef NEMO_NEXT
-#undef NEMO_FIRST_NARROW
-#undef NEMO_NEXT_NARROW
+#undef NEMO_FLOAT
+#undef NEMO_NARROW
 #undef NEMO_WIDEN
-#undef NEMO_FIRST_WIDE
-#undef NEMO_NEXT_WIDE
+#undef NEMO_WIDEN_ALL
+#undef NEMO_WIDE
 #undef NEMO_BEGIN_GROUP
 #undef NEMO_GROUP
 #undef NEMO_GROUP_INT
 #undef NEMO_GROUP_INT_MIN
-#undef NEMO_LOAD_ROW
 #undef NEMO_OPERANDS
 #undef NEMO_TILE_SINGLE
 #undef NEMO_SUB_BLOCKS
