@@ -1,5 +1,7 @@
 #include "app/chats_options.h"
 
+#include "app/option_parts.h"
+
 #include <CLI/CLI.hpp>
 
 namespace nemo {
@@ -42,7 +44,7 @@ void define_reading(CLI::App& chats, ChatsCommand& command) {
     list->add_flag("--deleted", command.deleted, "The deleted ones");
     list->add_option("--folder", command.folder, "Only those in this folder")->type_name("NAME");
     list->add_option("-n,--limit", command.limit, "At most N, the last used first")
-        ->check(CLI::PositiveNumber.description(""))
+        ->check(whole_number(1))
         ->type_name("N");
     add_json(list, command);
 
@@ -56,7 +58,7 @@ void define_reading(CLI::App& chats, ChatsCommand& command) {
         ->type_name("WORD")
         ->required();
     search->add_option("-n,--limit", command.limit, "At most N (default: 50)")
-        ->check(CLI::PositiveNumber.description(""))
+        ->check(whole_number(1))
         ->type_name("N");
     add_json(search, command);
 
@@ -86,7 +88,8 @@ void define_changes(CLI::App& chats, ChatsCommand& command) {
             command);
     add_ids(add_action(chats, command, Action::pin, "pin", "Keep chats on top of the list"),
             command);
-    add_ids(add_action(chats, command, Action::unpin, "unpin", "No longer"), command);
+    add_ids(add_action(chats, command, Action::unpin, "unpin", "Keep them on top no longer"),
+            command);
     CLI::App* rename =
         add_action(chats, command, Action::rename, "rename", "Give a chat another title");
     add_id(rename, command);
