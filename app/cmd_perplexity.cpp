@@ -127,6 +127,7 @@ int run_perplexity(const PerplexityCommand& command) {
     if (!command.base_out.empty()) {
         refuse_to_replace(command.base_out, command.model);
         refuse_to_replace(command.base_out, command.text_file);
+        refuse_to_replace_other_file(command.base_out);
     }
     std::optional<LogitsBase> base;
     if (!command.base_in.empty()) base = LogitsBase::open(command.base_in);

@@ -70,6 +70,15 @@ void check_checksum(uint32_t stored, std::span<const std::byte> bytes, const std
 
 }  // namespace
 
+void refuse_to_replace_other_file(const std::filesystem::path& path) {
+    if (!std::filesystem::is_regular_file(path)) return;
+    const MappedFile file = MappedFile::open(path);
+    const std::string_view text = file.text();
+    if (!text.empty() && !text.starts_with(kMagic))
+        fail(ErrorCode::runtime,
+             "{}: exists and holds no predictions of a model; it is not replaced", path.string());
+}
+
 LogitsBaseWriter::LogitsBaseWriter(const std::filesystem::path& path,
                                    const LogitsBaseHeader& header)
     : file_(path),

@@ -30,6 +30,9 @@ struct LogitsBaseHeader {
     std::vector<int32_t> tokens;  // [n_chunks * n_context]
 };
 
+// Throws Error{runtime} if there is a file that is none of these: one of the model itself, say.
+void refuse_to_replace_other_file(const std::filesystem::path& path);
+
 class LogitsBaseWriter {
 public:
     LogitsBaseWriter(const std::filesystem::path& path, const LogitsBaseHeader& header);

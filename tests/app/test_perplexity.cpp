@@ -333,6 +333,13 @@ TEST_CASE("perplexity's mistakes have the documented exit codes") {
     CHECK(run_perplexity({"-m", model, "--kl", text}).status == 3);
 
     REQUIRE(run_perplexity({"-m", model, "-f", text, "-c", "32", "--kl-base", base}).status == 0);
+    CHECK(run_perplexity({"-m", model, "-f", text, "-c", "32", "--kl-base", base}).status == 0);
+    std::filesystem::copy_file(model, folder / "f32.gguf");
+    const ProcessResult confused = run_perplexity(
+        {"-m", model, "-f", text, "-c", "32", "--kl-base", (folder / "f32.gguf").string()});
+    CHECK(confused.status == 1);
+    CHECK(confused.err.find("f32.gguf: exists and holds no predictions") != std::string::npos);
+    CHECK(read_file(folder / "f32.gguf") == read_file(model));
     const std::string other = (folder / "other").string();
     CHECK(run_perplexity({"-m", model, "--kl", base, "-f", other}).status == 3);
     CHECK(run_perplexity({"-m", model, "--kl", base, "-c", "64"}).status == 2);
