@@ -7,6 +7,7 @@
 #include "core/atomic_file.h"
 #include "core/console.h"
 #include "core/error.h"
+#include "core/mapped_file.h"
 
 #include <fmt/chrono.h>
 #include <sys/stat.h>
@@ -22,11 +23,6 @@ using Action = ChatsCommand::Action;
 
 void say(const std::string& sentence) {
     write_stderr(fmt::format("nemo-cli: {}\n", terminal_safe_line(sentence)));
-}
-
-// Whatever a chat contains, a terminal only ever gets text; a file gets it as it is.
-void print(const std::string& text) {
-    write_stdout(stdout_is_terminal() ? terminal_safe(text) : text);
 }
 
 std::string local_time(Timestamp milliseconds) {
@@ -52,7 +48,7 @@ void list(const ChatStore& store, const ChatsCommand& command) {
     if (command.json) {
         Json::Array summaries;
         for (const Chat& chat : chats) summaries.push_back(chat_summary(chat));
-        print(to_json_text(std::move(summaries)) + "\n");
+        write_stdout_text(to_json_text(std::move(summaries)) + "\n");
         return;
     }
     std::string lines;
@@ -68,7 +64,7 @@ void list(const ChatStore& store, const ChatsCommand& command) {
 void show(const ChatStore& store, const ChatsCommand& command) {
     const Chat chat = store.chat(command.ids.at(0));
     if (command.json)
-        print(to_json_text(chat_to_json(chat, store.tree(chat.id))) + "\n");
+        write_stdout_text(to_json_text(chat_to_json(chat, store.tree(chat.id))) + "\n");
     else
         write_stdout(terminal_safe(chat_to_markdown(chat, store.shown(chat.id))));
 }
@@ -95,7 +91,7 @@ void search(const ChatStore& store, const ChatsCommand& command) {
                                  terminal_safe_line(hit.snippet.text));
     }
     if (command.json)
-        print(to_json_text(std::move(objects)) + "\n");
+        write_stdout_text(to_json_text(std::move(objects)) + "\n");
     else
         write_stdout(lines);
 }
@@ -106,9 +102,9 @@ void write_document(const ChatStore& store, const ChatsCommand& command) {
     if (command.ids.empty()) chats = store.chats();
     const ChatDocument format =
         command.format == "markdown" ? ChatDocument::markdown : ChatDocument::json;
-    if (command.output.empty()) return export_chats(store, chats, format, print);
+    if (command.output.empty()) return export_chats(store, chats, format, write_stdout_text);
     if (!command.force && std::filesystem::exists(command.output))
-        fail(ErrorCode::usage, "{}: exists; --force replaces it", command.output);
+        fail(ErrorCode::runtime, "{}: exists already; --force replaces it", command.output);
     refuse_to_replace(command.output, store.path());
     AtomicFile file(command.output);
     export_chats(store, chats, format, [&](const std::string& text) { file.write(text); });
@@ -171,10 +167,22 @@ void change(ChatStore& store, const ChatsCommand& command, int64_t id) {
                         store.chat(id).title, id));
 }
 
+// A file that somebody names is opened only if it can be what is meant: the usual one is created if
+// it is missing, and set aside if it is damaged.
+void check_named_file(const ChatsCommand& command) {
+    const bool creates = command.action == Action::import_chats;
+    if (command.file.empty() || (creates && !std::filesystem::exists(command.file))) return;
+    constexpr std::string_view kStart = "SQLite format 3";
+    const MappedFile file = MappedFile::open(command.file);
+    if (!file.text().empty() && !file.text().starts_with(kStart))
+        fail(ErrorCode::bad_file, "{}: is no file of chats, left as it is", command.file);
+}
+
 }  // namespace
 
 int run_chats(const ChatsCommand& command) {
     ::umask(0077);  // what is written is as private as the chats
+    check_named_file(command);
     ChatStore store = ChatStore::open(command.file);
     for (const std::string& notice : store.notices()) say(notice);
     switch (command.action) {

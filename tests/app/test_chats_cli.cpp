@@ -79,7 +79,7 @@ TEST_CASE("an exported tree comes back without loss") {
     struct stat status = {};
     CHECK(::stat(out.c_str(), &status) == 0);
     CHECK((status.st_mode & 0777) == 0600);
-    CHECK(chats.run({"export", "-o", out.string()}).status == 2);
+    CHECK(chats.run({"export", "-o", out.string()}).status == 1);
     CHECK(chats.run({"export", "-o", out.string(), "--force"}).status == 0);
     CHECK(chats.run({"export"}).out == read_file(out));
     const ProcessResult imported = chats.run({"import", out.string()});
@@ -143,6 +143,27 @@ TEST_CASE("deleted and brought back, renamed, moved, pinned, purged") {
     for (const std::vector<std::string>& wrong :
          std::vector<std::vector<std::string>>{{}, {"delete"}, {"show"}, {"show", "x"}, {"frob"}})
         CHECK(chats.run(wrong).status == 2);
+    const ProcessResult no_limit = chats.run({"list", "-n", "0"});
+    CHECK(no_limit.status == 2);
+    CHECK(contains(no_limit.err, "\"0\" is not a whole number from 1 on"));
+}
+
+TEST_CASE("--chats with a file that is missing or something else") {
+    const Chats chats;
+    for (const char* action : {"list", "export", "check"}) {
+        const ProcessResult missing = chats.run({action});
+        CHECK(missing.status == 3);
+        CHECK(contains(missing.err, "chats.db: cannot open"));
+    }
+    write_file(chats.file, "GGUF, say");
+    for (const std::vector<std::string>& arguments :
+         {std::vector<std::string>{"list"}, {"import", "x.json"}}) {
+        const ProcessResult other = chats.run(arguments);
+        CHECK(other.status == 3);
+        CHECK(contains(other.err, "chats.db: is no file of chats"));
+    }
+    CHECK(names_in(chats.folder / "") == std::vector<std::string>{"chats.db"});
+    CHECK(read_file(chats.file) == "GGUF, say");
 }
 
 TEST_CASE("hostile titles and texts do nothing to a terminal") {
