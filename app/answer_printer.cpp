@@ -17,7 +17,7 @@ void AnswerPrinter::show(TextPart part, std::string_view text) {
     }
     if (has_thought_ && !has_answer_) write_stderr("\n\n");
     has_answer_ = true;
-    write_stdout(stdout_is_terminal() ? terminal_safe(text) : std::string(text));
+    write_stdout_text(text);
 }
 
 void AnswerPrinter::finish() {

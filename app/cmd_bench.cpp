@@ -64,7 +64,7 @@ std::string in_units(double value) {
 
 std::string markdown_row(const Subject& subject, const BenchResult& result) {
     return fmt::format("| {} | {}B | {} | {} | {} | {:.2f} ± {:.2f} | {:.2f} |\n",
-                       std::filesystem::path(subject.path).filename().string(),
+                       terminal_safe_line(std::filesystem::path(subject.path).filename().string()),
                        in_units(subject.n_bytes), in_units(subject.n_parameters), subject.n_threads,
                        result.test.name(), result.mean(), result.deviation(), result.best());
 }

@@ -3,6 +3,7 @@
 #include "app/engine.h"
 #include "core/atomic_file.h"
 #include "core/error.h"
+#include "core/interrupt.h"
 
 #include <charconv>
 
@@ -37,8 +38,10 @@ int run_eval(const EvalCommand& command) {
         model,
         {.n_context = std::ssize(tokens), .chunk = command.chunk, .kv_types = command.kv_types});
     AtomicFile out(command.logits_file);
-    session.append_with_logits(
-        tokens, [&](std::span<const float> rows) { out.write(std::as_bytes(rows)); });
+    session.append_with_logits(tokens, [&](std::span<const float> rows) {
+        if (interrupted()) fail(ErrorCode::interrupted, "interrupted");
+        out.write(std::as_bytes(rows));
+    });
     out.commit();
     return 0;
 }

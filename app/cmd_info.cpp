@@ -89,8 +89,8 @@ int run_info(const InfoCommand& command) {
     const MemoryNeed need =
         memory_need(config, n_weight_bytes, command.n_context, command.kv_types);
 
-    std::string out = line("file", terminal_safe(file.path()));
-    out += line("name", terminal_safe(config.name));
+    std::string out = line("file", terminal_safe_line(file.path()));
+    out += line("name", terminal_safe_line(config.name));
     out += line("architecture", config.architecture);
     out += line("layers", layers_text(config));
     if (!config.prediction_blocks.empty())

@@ -39,7 +39,12 @@ std::tm parse_time(const std::string& text) {
 
 void add_kwargs(const std::string& text, TemplateInput& input) {
     if (text.empty()) return;
-    const Json kwargs = parse_json(text, "--kwargs");
+    Json kwargs;
+    try {
+        kwargs = parse_json(text, "--kwargs");
+    } catch (const Error& error) {
+        fail(ErrorCode::usage, "{}", error.what());
+    }
     if (!kwargs.is_object()) fail(ErrorCode::usage, "--kwargs is not a JSON object: {}", text);
     for (const auto& [name, value] : kwargs.object()) {
         if (name == "add_generation_prompt" && value.is_bool())
@@ -70,7 +75,7 @@ int run_render(const RenderCommand& command) {
     if (vocabulary.chat_template.empty())
         fail(ErrorCode::bad_file, "{}: there is no chat template", source);
     const ChatTemplate chat_template = ChatTemplate::compile(vocabulary.chat_template, source);
-    write_stdout(plain_text(render_chat(chat_template, vocabulary, std::move(input))));
+    write_stdout_text(plain_text(render_chat(chat_template, vocabulary, std::move(input))));
     return 0;
 }
 

@@ -19,8 +19,9 @@ std::string quoted(const std::string& bytes) {
 
 int run_tokenize(const TokenizeCommand& command) {
     const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(command.model);
-    const std::string text =
-        command.prompt ? *command.prompt : gather_prompt({}, command.prompt_file, true);
+    // Also an empty text.
+    const std::string text = command.prompt ? sanitize_utf8(*command.prompt)
+                                            : gather_prompt({}, command.prompt_file, true);
     const std::vector<int32_t> ids =
         tokenizer->encode(text, command.special, {.add_special = !command.no_bos});
     std::string out;

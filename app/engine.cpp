@@ -29,6 +29,11 @@ SamplerParams sampling_from(const GgufMetadata& metadata) {
     params.repetition_penalty = read("repetition_penalty", params.repetition_penalty);
     params.top_k = static_cast<int32_t>(std::clamp<int64_t>(
         metadata.get_integer("nemo.sampling.top_k", params.top_k), 0, INT32_MAX));
+    try {
+        const Sampler sampler(params);
+    } catch (const Error& error) {
+        fail(ErrorCode::bad_file, "{}: keys nemo.sampling.*: {}", metadata.source(), error.what());
+    }
     return params;
 }
 

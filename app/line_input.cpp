@@ -8,7 +8,6 @@
 #include "core/utf8.h"
 
 #include <histedit.h>
-#include <poll.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -25,19 +24,9 @@ constexpr size_t kMaxLineBytes = size_t{64} << 20;
 constexpr const char* kPasteBegin = "\x1b[200~";  // what terminals send around pasted text
 constexpr const char* kPasteEnd = "\x1b[201~";
 
-// True if standard input has something or has ended, false on Ctrl-C. The signal may come just
-// before the wait, hence looks up now and then.
-bool wait_for_input() {
-    constexpr int kMillisecondsBetweenLooks = 100;
-    pollfd request = {STDIN_FILENO, POLLIN, 0};
-    while (!interrupted())
-        if (::poll(&request, 1, kMillisecondsBetweenLooks) > 0) return !interrupted();
-    return false;
-}
-
 // One byte of standard input; -1 at its end, on an error and on Ctrl-C.
 int read_byte() {
-    while (wait_for_input()) {
+    while (wait_for_input(STDIN_FILENO)) {
         unsigned char byte = 0;
         const ssize_t n_read = ::read(STDIN_FILENO, &byte, 1);
         if (n_read == 1) return byte;
@@ -217,7 +206,7 @@ InputLine LineInput::read_plain() {
         searched = pending_.size();
         if (searched > kMaxLineBytes)
             fail(ErrorCode::usage, "a line is longer than {} bytes", kMaxLineBytes);
-        if (!wait_for_input()) return {.kind = InputLine::Kind::interrupted};
+        if (!wait_for_input(STDIN_FILENO)) return {.kind = InputLine::Kind::interrupted};
         char buffer[65536];
         const ssize_t n_read = ::read(STDIN_FILENO, buffer, sizeof buffer);
         if (n_read > 0) pending_.append(buffer, static_cast<size_t>(n_read));

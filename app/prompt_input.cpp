@@ -23,7 +23,8 @@ void append_part(std::string& prompt, const std::string& part) {
 std::string gather_prompt(const std::optional<std::string>& text, const std::string& file,
                           bool quiet) {
     std::string prompt;
-    if (file == "-" || !stdin_is_terminal()) prompt = without_last_newline(read_stdin(quiet));
+    if (file == "-" || (stdin_is_open() && !stdin_is_terminal()))
+        prompt = without_last_newline(read_stdin(quiet));
     if (!file.empty() && file != "-")
         append_part(prompt, without_last_newline(read_text_file(file)));
     if (text) append_part(prompt, sanitize_utf8(*text));

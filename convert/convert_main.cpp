@@ -168,11 +168,7 @@ int run(const ConvertCommand& command) {
 
 int run(const InspectCommand& command) {
     const ModelFile file = ModelFile::open(command.file);
-    const std::string json = command.json ? inspect_json(file) : "";
-    if (command.json)
-        write_stdout(stdout_is_terminal() ? terminal_safe(json) : json);
-    else
-        write_stdout(inspect_text(file));
+    write_stdout_text(command.json ? inspect_json(file) : inspect_text(file));
     return 0;
 }
 

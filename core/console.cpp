@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <unistd.h>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <new>
 
@@ -25,20 +26,12 @@ bool is_harmful(char32_t c) {
     return control || reorders;
 }
 
-// True if there is something to read, or the end, within the time; -1 waits for ever.
-bool wait_for_input(int descriptor, int milliseconds) {
-    pollfd request = {descriptor, POLLIN, 0};
-    const int n_ready = ::poll(&request, 1, milliseconds);
-    if (interrupted()) fail(ErrorCode::interrupted, "interrupted");
-    return n_ready != 0;
-}
-
 // Up to the end. `name` is for messages.
 std::string read_text(int descriptor, const std::string& name) {
     std::string text;
     char buffer[65536];
     for (;;) {
-        wait_for_input(descriptor, -1);
+        if (!wait_for_input(descriptor)) fail(ErrorCode::interrupted, "interrupted");
         const ssize_t n_read = ::read(descriptor, buffer, sizeof buffer);
         if (n_read < 0 && errno == EINTR) continue;
         if (n_read < 0) fail(ErrorCode::usage, "{}: cannot read: {}", name, std::strerror(errno));
@@ -69,6 +62,10 @@ void prepare_standard_streams() {
     ::signal(SIGXFSZ, SIG_IGN);
 }
 
+bool stdin_is_open() {
+    const int flags = ::fcntl(STDIN_FILENO, F_GETFL);
+    return flags >= 0 && (flags & O_ACCMODE) != O_WRONLY;
+}
 bool stdin_is_terminal() {
     return ::isatty(STDIN_FILENO) == 1;
 }
@@ -89,6 +86,10 @@ void write_stdout(std::string_view text) {
             fail(ErrorCode::runtime, "cannot write to standard output: {}", std::strerror(errno));
         text.remove_prefix(static_cast<size_t>(written));
     }
+}
+
+void write_stdout_text(std::string_view text) {
+    write_stdout(stdout_is_terminal() ? terminal_safe(text) : std::string(text));
 }
 
 void write_stderr(std::string_view text) {
@@ -112,9 +113,21 @@ int report_exception(std::string_view program, const std::exception& exception) 
     return static_cast<int>(code);
 }
 
+// The signal may come just before the wait, hence looks up now and then.
+bool wait_for_input(int descriptor, std::optional<std::chrono::milliseconds> time) {
+    constexpr int kMillisecondsBetweenLooks = 100;
+    const auto start = std::chrono::steady_clock::now();
+    pollfd request = {descriptor, POLLIN, 0};
+    while (!interrupted()) {
+        if (::poll(&request, 1, kMillisecondsBetweenLooks) > 0) return !interrupted();
+        if (time && std::chrono::steady_clock::now() - start >= *time) return false;
+    }
+    return false;
+}
+
 std::string read_stdin(bool quiet) {
-    constexpr int kNoticeMilliseconds = 2000;
-    if (!quiet && !wait_for_input(STDIN_FILENO, kNoticeMilliseconds))
+    constexpr std::chrono::seconds kTimeToNotice(2);
+    if (!quiet && !wait_for_input(STDIN_FILENO, kTimeToNotice) && !interrupted())
         write_stderr("nemo-cli: waiting for text on standard input (Ctrl-D or EOF ends it)\n");
     return read_text(STDIN_FILENO, "standard input");
 }

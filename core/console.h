@@ -1,8 +1,10 @@
 // The programs' ends: standard input, standard output, text for a terminal.
 #pragma once
 
+#include <chrono>
 #include <exception>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -13,6 +15,7 @@ namespace nemo {
 // closed pipe or above a limit on file sizes becomes an error instead of a signal.
 void prepare_standard_streams();
 
+bool stdin_is_open();
 bool stdin_is_terminal();
 bool stdout_is_terminal();
 bool stderr_is_terminal();
@@ -20,12 +23,18 @@ bool stderr_is_terminal();
 // Writes all of it at once. A closed reader ends the program quietly with status 141; any other
 // failure (a full disk) throws Error{runtime}.
 void write_stdout(std::string_view text);
+// The same for text from a model or a file: on a terminal it is made harmless.
+void write_stdout_text(std::string_view text);
 // Never fails.
 void write_stderr(std::string_view text);
 
 // Says on standard error what ended `program`, harmless to a terminal. The exit status: an Error's
 // own code, that for lack of memory, else runtime.
 int report_exception(std::string_view program, const std::exception& exception);
+
+// True if the descriptor has something to read, or has ended; false after the time (nullopt:
+// never), and at once if the program is interrupted (core/interrupt.h).
+bool wait_for_input(int descriptor, std::optional<std::chrono::milliseconds> time = {});
 
 // Standard input up to its end, made valid UTF-8. Says on standard error what it waits for if
 // nothing comes for two seconds, unless `quiet`. Throws Error{usage} above 64 MiB and

@@ -8,6 +8,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cmath>
 
 using namespace nemo;
 
@@ -94,6 +95,16 @@ TEST_CASE("usage mistakes have status 2 and say what to do") {
     CHECK(run_cli({"-m", demo(), "-f", "/"}).status == 2);
     CHECK(run_cli({"-m", demo(), "-p", "x", "--temp", "-1"}).status == 2);
     CHECK(run_cli({"-m", demo(), "-p", "x", "--top-p", "2"}).status == 2);
+    // Not taken for the nearest number that fits.
+    for (const char* seed : {"18446744073709551617", "9223372036854775808", "0x7", "7.5", ""})
+        CHECK(run_cli({"-m", demo(), "-p", "x", "-n", "1", "--seed", seed}).status == 2);
+    CHECK(contains(run_cli({"-m", demo(), "-p", "x", "-n", "99999999999999999999"}).err,
+                   "\"99999999999999999999\" is not a whole number from -1 on"));
+    for (const char* temperature : {"", "1x", "0,7"})
+        CHECK(run_cli({"-m", demo(), "-p", "x", "--temp", temperature}).status == 2);
+    CHECK(contains(run_cli({"render", "--messages", "/dev/null"}).err, "Give -m or --template"));
+    CHECK(contains(run_cli({"perplexity", "-m", demo()}).err, "Give -f or --kl"));
+    CHECK(run_cli({"tokenize", "-m", demo(), "-p", "x", "-f", "y"}).status == 2);
     CHECK(run_cli({"render", "--messages", "/dev/null"}).status == 2);
     CHECK(run_cli({"eval", "-m", demo(), "--tokens", "1,,2", "--logits", "/dev/null"}).status == 2);
     CHECK(run_cli({"eval", "-m", demo(), "--tokens", "99999", "--logits", "x"}).status == 2);
@@ -197,6 +208,9 @@ TEST_CASE("closed standard streams: no file gets their place") {
                     " <&- >&- 2>&-")
               .status == 0);
     CHECK(read_file(folder / "a") == read_file(folder / "b"));
+    // Nothing comes from there; that is no reason to do nothing.
+    CHECK(run_shell(question + " <&-").out == run_shell(question).out);
+    CHECK(contains(run_shell(cli + "-m '" + demo() + "' <&-").err, "the prompt is empty"));
     // The report must not land in the file that was just written.
     std::string text;
     for (int i = 0; i < 40; ++i) text += "The cat sat on the mat. ";
@@ -295,6 +309,10 @@ TEST_CASE("render prints the prompt exactly") {
     CHECK(run_cli({"render", "--template", (folder / "t.jinja").string(), "--messages", messages,
                    "--kwargs", R"({"x": 7, "bos_token": "<s>"})", "--now", "2026-11-21T12:00:00"})
               .out == "<s>7 21 Nov 2026");
+    for (const char* kwargs : {"[1]", "{bad"})
+        CHECK(
+            run_cli({"render", "-m", demo(), "--messages", messages, "--kwargs", kwargs}).status ==
+            2);
     for (const char* wrong : {"{}", "[1]", R"([{"content": "Hi"}])", R"([{"role": 5}])"}) {
         write_file(folder / "wrong.json", wrong);
         const ProcessResult refused =
@@ -326,6 +344,30 @@ TEST_CASE("info names what the file holds") {
     CHECK(info.status == 0);
     for (const char* part : {"nemotron_h", "mamba2", "Q8_0", "recurrent state", "memory at 1000"})
         CHECK(contains(info.out, part));
+    CHECK(run_cli({"info", "-m", demo(), "-c", "1000"}).out == info.out);
+}
+
+TEST_CASE("sampling advice that nobody can follow is a fault of the file") {
+    const TempFolder folder;
+    ConversionPlan plan = make_plan(NEMO_SOURCE_DIR "/assets/demo", DType::q8_0);
+    plan.metadata.set_f32("nemo.sampling.top_p", std::nanf(""));
+    write_model(plan, folder / "m.gguf", 2, [](const ConvertProgress&) {});
+    const ProcessResult result = run_cli({"-m", (folder / "m.gguf").string(), "-p", "Hello!"});
+    CHECK(result.status == 3);
+    CHECK(contains(result.err, "m.gguf: keys nemo.sampling.*: top-p is nan"));
+}
+
+TEST_CASE("the help of each command speaks of that command") {
+    const std::string all = run_cli({"--help"}).out;
+    CHECK(contains(all, "Exit status"));
+    for (const char* command :
+         {"tokenize", "render", "eval", "perplexity", "imatrix", "bench", "info", "chats"}) {
+        CAPTURE(command);
+        const ProcessResult help = run_cli({command, "--help"});
+        CHECK(help.status == 0);
+        CHECK_FALSE(contains(help.out, "nemo-cli -m model.gguf"));
+        CHECK(contains(all, std::string("  ") + command + " "));
+    }
 }
 
 TEST_CASE("a model can be read in first, and the answer is the same") {
