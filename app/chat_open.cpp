@@ -109,7 +109,8 @@ std::vector<std::string> table_problems(Connection& connection,
 bool index_fits(Connection& connection) {
     try {
         connection.run(
-            "INSERT INTO message_index (message_index, rank) VALUES ('integrity-check', 1)");
+            "INSERT INTO message_index (message_index, rank) VALUES ('integrity-check', 1);"
+            "INSERT INTO short_word_index (short_word_index, rank) VALUES ('integrity-check', 1)");
         return true;
     } catch (const DatabaseDamaged&) {
         return false;
@@ -193,7 +194,9 @@ void ChatStore::fail_on(const std::vector<std::string>& found) const {
 void ChatStore::repair_or_fail() {
     fail_on(table_problems(*connection_, kThoroughChecks));
     if (!index_fits(*connection_)) {
-        connection_->run("INSERT INTO message_index (message_index) VALUES ('rebuild')");
+        connection_->run(
+            "INSERT INTO message_index (message_index) VALUES ('rebuild');"
+            "INSERT INTO short_word_index (short_word_index) VALUES ('rebuild')");
         notices_.push_back("The search index was damaged and has been made anew.");
     }
     // Does it take anything at all?

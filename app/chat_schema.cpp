@@ -49,30 +49,40 @@ CREATE INDEX messages_by_parent ON messages (chat, parent);
 CREATE INDEX streaming_messages ON messages (chat) WHERE state = 'streaming';
 PRAGMA application_id = 0x6E656D6F;
 )",
-    // The index has no copy of the texts: it reads them through the view. Two newlines follow each
-    // text for the sake of short words (chat_search.cpp). An answer is indexed when it is whole,
-    // not again with every word.
+    // The indexes have no copy of the texts: they read them through the view. One finds words of
+    // three characters and more, the other shorter ones (app/short_words.h), of which it need not
+    // know the places. An answer is indexed when it is whole, not again with every word.
     R"(
 CREATE VIEW searchable_messages (id, content) AS
-    SELECT id, content || x'0A0A' FROM messages WHERE state <> 'streaming';
+    SELECT id, content FROM messages WHERE state <> 'streaming';
 CREATE VIRTUAL TABLE message_index USING fts5 (
     content, content = 'searchable_messages', content_rowid = 'id', tokenize = 'trigram');
+CREATE VIRTUAL TABLE short_word_index USING fts5 (
+    content, content = 'searchable_messages', content_rowid = 'id', tokenize = 'short_words',
+    detail = none, columnsize = 0);
 INSERT INTO message_index (message_index) VALUES ('rebuild');
+INSERT INTO short_word_index (short_word_index) VALUES ('rebuild');
 CREATE TRIGGER index_new_message AFTER INSERT ON messages WHEN new.state <> 'streaming' BEGIN
-    INSERT INTO message_index (rowid, content) VALUES (new.id, new.content || x'0A0A');
+    INSERT INTO message_index (rowid, content) VALUES (new.id, new.content);
+    INSERT INTO short_word_index (rowid, content) VALUES (new.id, new.content);
 END;
 CREATE TRIGGER unindex_deleted_message AFTER DELETE ON messages WHEN old.state <> 'streaming' BEGIN
     INSERT INTO message_index (message_index, rowid, content)
-        VALUES ('delete', old.id, old.content || x'0A0A');
+        VALUES ('delete', old.id, old.content);
+    INSERT INTO short_word_index (short_word_index, rowid, content)
+        VALUES ('delete', old.id, old.content);
 END;
 CREATE TRIGGER unindex_old_text AFTER UPDATE OF content, state ON messages
     WHEN old.state <> 'streaming' BEGIN
     INSERT INTO message_index (message_index, rowid, content)
-        VALUES ('delete', old.id, old.content || x'0A0A');
+        VALUES ('delete', old.id, old.content);
+    INSERT INTO short_word_index (short_word_index, rowid, content)
+        VALUES ('delete', old.id, old.content);
 END;
 CREATE TRIGGER index_new_text AFTER UPDATE OF content, state ON messages
     WHEN new.state <> 'streaming' BEGIN
-    INSERT INTO message_index (rowid, content) VALUES (new.id, new.content || x'0A0A');
+    INSERT INTO message_index (rowid, content) VALUES (new.id, new.content);
+    INSERT INTO short_word_index (rowid, content) VALUES (new.id, new.content);
 END;
 )"};
 
@@ -108,8 +118,8 @@ void apply_migrations(Connection& connection, int64_t from, int64_t to) {
 // All definitions but those of the tables that FTS5 makes for itself.
 std::string definitions(Connection& connection) {
     Statement rows = connection.prepare(
-        "SELECT type, name, sql FROM sqlite_schema WHERE NOT (type = 'table' AND name GLOB "
-        "'message_index_*') ORDER BY type, name");
+        "SELECT type, name, sql FROM sqlite_schema WHERE NOT (type = 'table' AND (name GLOB "
+        "'message_index_*' OR name GLOB 'short_word_index_*')) ORDER BY type, name");
     std::string text;
     while (rows.step())
         for (const int column : {0, 1, 2}) text += rows.text(column) + '\n';

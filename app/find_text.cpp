@@ -20,12 +20,9 @@ struct Character {
 
 Character character_at(std::string_view text, size_t offset) {
     const auto byte = static_cast<unsigned char>(text[offset]);
-    if (byte < 0x80)
-        return {static_cast<char32_t>(byte >= 'A' && byte <= 'Z' ? byte + 32 : byte), offset + 1};
+    if (byte < 0x80) return {lower_case(char32_t{byte}), offset + 1};
     const CodePoint code_point = decode_utf8(text, offset);
-    return {
-        static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(code_point.value))),
-        offset + static_cast<size_t>(code_point.n_bytes)};
+    return {lower_case(code_point.value), offset + static_cast<size_t>(code_point.n_bytes)};
 }
 
 // Where a match of `word` that starts at `offset` ends.
@@ -67,6 +64,12 @@ std::string on_one_line(std::string_view text) {
 }
 
 }  // namespace
+
+char32_t lower_case(char32_t code_point) {
+    if (code_point < 0x80)
+        return code_point >= 'A' && code_point <= 'Z' ? code_point + 32 : code_point;
+    return static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(code_point)));
+}
 
 std::string lower_case(std::string_view text) {
     std::string lower;

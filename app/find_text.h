@@ -10,7 +10,13 @@
 namespace nemo {
 
 // Lower case, code point by code point.
+char32_t lower_case(char32_t code_point);
 std::string lower_case(std::string_view text);
+
+// Whether it separates the words of a search.
+constexpr bool is_word_space(char32_t code_point) {
+    return code_point <= U' ' || code_point == U'\u3000';
+}
 
 struct TextRange {
     size_t begin = 0;  // bytes

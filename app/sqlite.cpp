@@ -1,5 +1,6 @@
 #include "app/sqlite.h"
 
+#include "app/short_words.h"
 #include "core/private_file.h"
 #include "core/utf8.h"
 
@@ -185,7 +186,7 @@ void Connection::open(const std::string& uri, int flags) {
                                          SQLITE_OPEN_NOFOLLOW | SQLITE_OPEN_EXRESCODE,
                                      nullptr);
     try {
-        if (code != SQLITE_OK) fail_now();
+        if (code != SQLITE_OK || register_short_words(database_) != SQLITE_OK) fail_now();
         sqlite3_busy_timeout(database_, static_cast<int>(kBusyTimeout.count()) * 1000);
         sqlite3_db_config(database_, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
         run("PRAGMA cell_size_check = ON; PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL;"

@@ -122,7 +122,8 @@ TEST_CASE("an older file is migrated after a backup") {
     execute(file,
             "DROP TRIGGER index_new_message; DROP TRIGGER unindex_deleted_message;"
             "DROP TRIGGER unindex_old_text; DROP TRIGGER index_new_text;"
-            "DROP TABLE message_index; DROP VIEW searchable_messages; PRAGMA user_version = 1;");
+            "DROP TABLE message_index; DROP TABLE short_word_index; DROP VIEW searchable_messages; "
+            "PRAGMA user_version = 1;");
     {
         const ChatStore store = ChatStore::open(file);
         REQUIRE(store.notices().size() == 1);

@@ -5,6 +5,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <random>
@@ -29,8 +30,10 @@ std::string random_text(std::mt19937& random, int number) {
     std::string text;
     while (text.size() < 1300) {
         if (number % 2 == 0) {
+            // Every 25th is the same one, as in Chinese.
             const auto offset = static_cast<char32_t>(sign(random));
-            append_utf8(text, 0x4E00 + std::min<char32_t>(offset, 8000));
+            append_utf8(text,
+                        random() % 25 == 0 ? U'的' : 0x4E00 + std::min<char32_t>(offset, 8000));
         } else {
             const size_t index = std::min<size_t>(25, static_cast<size_t>(letter(random)));
             text.push_back(" etaoinshrdlucmfwypvbgkjqx"[index]);
@@ -171,15 +174,17 @@ TEST_CASE("messages are found in time") {
     CHECK(found(store, "龘龘") == Ids{rare});
     CHECK(found(store, "zyz word") == Ids{rare});
     for (const char* text :
-         {"龘龘", "龘", "一丁", "一", "th", "e", "zy", "qx", "the", "zyz word", "eta",
-          "the tea 一丁", "aa bb cc", "一丁七", "一 th", "the 一", "none such"}) {
-        double worst = 0;
+         {"龘龘",  "龘",    "一丁",     "一",     "th",           "e",        "zy",
+          "qx",    "the",   "zyz word", "eta",    "the tea 一丁", "aa bb cc", "一丁七",
+          "一 th", "的 th", "的 e",     "a 的 q", "the 一",       "the 的",   "none such"}) {
+        std::vector<double> times;
         size_t n_hits = 0;
-        for (int k = 0; k < 3; ++k)
-            worst = std::max(worst, milliseconds([&] { n_hits = store.search(text).size(); }));
+        for (int k = 0; k < 5; ++k)
+            times.push_back(milliseconds([&] { n_hits = store.search(text).size(); }));
+        std::ranges::sort(times);
         if (wanted != nullptr)
-            MESSAGE(std::string(text) << ": " << n_hits << " hits, at most " << worst << " ms");
-        // Two words in thousands of messages, and hardly ever in the same: 0.15 s.
-        if (wanted != nullptr && std::string(text) != "一 th") CHECK(worst < 50);
+            MESSAGE(std::string(text) << ": " << n_hits << " hits, " << times[2] << " ms, at most "
+                                      << times.back() << " ms");
+        if (wanted != nullptr) CHECK(times[2] < 50);
     }
 }
