@@ -199,6 +199,7 @@ bool Checkpoints::load(Checkpoint& checkpoint) {
         checkpoint.pages_on_disk.clear();
         return true;
     } catch (const Error& error) {
+        if (error.code() == ErrorCode::out_of_memory) throw;
         spill_problem_ = error.what();
         items_.remove_if([&](const Checkpoint& item) { return &item == &checkpoint; });
         return false;

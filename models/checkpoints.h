@@ -51,6 +51,7 @@ public:
     // The longest prefix of `ids`, shorter than all of them, whose state is kept; null: none.
     Checkpoint* find(std::span<const int32_t> ids);
     // Brings all of a checkpoint back into memory. False if the disk lost it: then it is gone.
+    // Throws Error{out_of_memory}, and the checkpoint stays where it is.
     bool load(Checkpoint& checkpoint);
     Checkpoint* find_exact(std::span<const int32_t> ids);
     // Up to `n` that the caller asked for: first those on the way to `tokens`, from their end, then
@@ -68,7 +69,7 @@ public:
     void thin_out(std::span<const int32_t> tokens, int64_t interval);
     // Drops or spills until all fits.
     void enforce_budget(std::span<const int32_t> live_tokens);
-    void clear() { items_.clear(); }
+    void clear() noexcept { items_.clear(); }
 
     const std::list<Checkpoint>& items() const { return items_; }
     int64_t budget() const { return budget_; }

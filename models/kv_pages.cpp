@@ -31,6 +31,11 @@ void KvPageTable::assign(KvPages pages) {
     for (const auto& page : pages_) data_.push_back(page->data());
 }
 
+void KvPageTable::clear() noexcept {
+    pages_.clear();
+    data_.clear();
+}
+
 void KvPageTable::make_writable(int64_t begin, int64_t end) {
     for (size_t i = layout_.n_pages(begin + 1) - 1; i < layout_.n_pages(end); ++i) {
         const int64_t first_row = static_cast<int64_t>(i) * kKvPageRows;

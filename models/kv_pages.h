@@ -70,6 +70,7 @@ public:
     const KvPages& pages() const { return pages_; }
     // Becomes that of a sequence which shares these pages.
     void assign(KvPages pages);
+    void clear() noexcept;
     // Makes positions [begin, end) writable; those before `begin` stay.
     void make_writable(int64_t begin, int64_t end);
 

@@ -18,15 +18,15 @@ SequenceState::SequenceState(const ModelConfig& config, Backend& backend, const 
     recurrent_ = new_recurrent();
 }
 
-void SequenceState::reset() {
-    recurrent_ = new_recurrent();
-    pages_.assign({});
+// reserve() clears what is left of the recurrent state.
+void SequenceState::reset() noexcept {
+    pages_.clear();
     position_ = 0;
 }
 
 void SequenceState::reserve(int64_t n_positions) {
-    // Zeros already; but a scan that reads and then writes fresh memory faults on every page twice
-    // and interrupts the other cores each time.
+    // Even where it is zero already: a scan that reads and then writes fresh memory faults on every
+    // page twice and interrupts the other cores each time.
     if (position_ == 0) backend_.clear(recurrent_.get(), n_recurrent_);
     if (page_layout_.token_bytes() > 0) pages_.make_writable(position_, n_positions);
 }
@@ -47,8 +47,7 @@ StateSnapshot SequenceState::snapshot() const {
 StateSnapshot SequenceState::take() {
     StateSnapshot snapshot = pages_at(position_);
     snapshot.recurrent = std::exchange(recurrent_, new_recurrent());
-    pages_.assign({});
-    position_ = 0;
+    reset();
     return snapshot;
 }
 

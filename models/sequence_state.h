@@ -38,8 +38,8 @@ public:
     int64_t position() const { return position_; }
     // After the model has taken in `n_tokens` more tokens.
     void advance(int64_t n_tokens) { position_ += n_tokens; }
-    // Back to the empty sequence.
-    void reset();
+    // Back to the empty sequence. Always possible: it is the way out when memory has run out.
+    void reset() noexcept;
     // Makes room for `n_positions` tokens in the key-value caches. For as many as there are: what
     // would be copied then because others share it is copied now.
     void reserve(int64_t n_positions);

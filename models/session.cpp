@@ -21,6 +21,24 @@ int64_t state_budget(int64_t wanted) {
 
 }  // namespace
 
+// However a call ends, and whatever it brought into memory, the budget holds after it.
+class Session::BudgetGuard {
+public:
+    explicit BudgetGuard(Session& session) : session_(session) {}
+    ~BudgetGuard() {
+        try {
+            session_.checkpoints_.enforce_budget(session_.tokens_);
+        } catch (const std::exception&) {
+            // Memory does not even suffice to put something away. The next call tries again.
+        }
+    }
+    BudgetGuard(const BudgetGuard&) = delete;
+    BudgetGuard& operator=(const BudgetGuard&) = delete;
+
+private:
+    Session& session_;
+};
+
 Session::Session(const Model& model, const SessionOptions& options)
     : model_(model),
       n_context_(options.n_context > 0 ? options.n_context : model.config().n_context),
@@ -35,12 +53,18 @@ Session::Session(const Model& model, const SessionOptions& options)
     if (n_context_ <= 0) n_context_ = kDefaultContext;
 }
 
-void Session::reset() {
+void Session::reset() noexcept {
+    checkpoints_.clear();
+    forget_tokens();
+}
+
+void Session::forget_tokens() noexcept {
     looked_at_.clear();
     state_.reset();
     tokens_.clear();
     has_logits_ = false;
-    checkpoints_.clear();
+    // Pages that were shared with the live state count from now on.
+    const BudgetGuard guard(*this);
 }
 
 void Session::check_tokens(std::span<const int32_t> tokens, int64_t n_before) const {
@@ -65,8 +89,7 @@ void Session::read(std::span<const int32_t> chunk, int64_t n_logits,
         model_.forward(chunk, state_, work_, n_logits, logits_.data(), captures);
     } catch (...) {
         // Some layers have taken the chunk in and some have not.
-        state_.reset();
-        tokens_.clear();
+        forget_tokens();
         throw;
     }
     tokens_.insert(tokens_.end(), chunk.begin(), chunk.end());
@@ -108,8 +131,7 @@ void Session::take_in(int64_t n_tokens) {
     try {
         model_.take_in(*draft_inputs_, n_tokens, state_, work_);
     } catch (...) {
-        state_.reset();
-        tokens_.clear();
+        forget_tokens();
         throw;
     }
     tokens_.insert(tokens_.end(), looked_at_.begin(), taken);
@@ -160,19 +182,23 @@ void Session::go_back_to_prefix(std::span<const int32_t> ids) {
     Checkpoint left = {tokens_, CheckpointKind::left, state_.take()};
     const int64_t n = std::max(n_live, n_kept);
     const StateSnapshot& from = n_live >= n_kept ? left.state : kept->state;
-    if (n > 0) {
-        state_.restore(from);
-        if (n < state_.position()) state_.cut(n);
-        state_.reserve(n);
-    }
-    tokens_.assign(ids.begin(), ids.begin() + n);
     has_logits_ = false;
+    try {
+        if (n > 0) {
+            state_.restore(from);
+            if (n < state_.position()) state_.cut(n);
+            state_.reserve(n);
+        }
+        tokens_.assign(ids.begin(), ids.begin() + n);
+    } catch (...) {
+        forget_tokens();
+        throw;
+    }
 
     if (checkpoints_.find_exact(left.tokens) == nullptr && !left.tokens.empty() &&
         checkpoints_.make_room(CheckpointKind::left, tokens_))
         checkpoints_.add(std::move(left));
     if (Checkpoint* used = checkpoints_.find_exact(tokens_)) checkpoints_.touch(*used);
-    checkpoints_.enforce_budget(tokens_);
 }
 
 std::vector<Checkpoint> Session::begin_checkpoints(std::span<const int32_t> ids, int64_t begin,
@@ -215,6 +241,7 @@ SyncResult Session::sync(std::span<const int32_t> ids, std::span<const int64_t> 
     check_tokens(ids, 0);
     NEMO_ASSERT(std::ranges::is_sorted(checkpoints) &&
                 (checkpoints.empty() || checkpoints.back() <= std::ssize(ids)));
+    const BudgetGuard guard(*this);
     go_back_to_prefix(ids);
 
     SyncResult result = {.n_reused = std::ssize(tokens_)};
@@ -245,6 +272,7 @@ SyncResult Session::sync(std::span<const int32_t> ids, std::span<const int64_t> 
 // ---- Files ----
 
 void Session::save(const std::filesystem::path& path, const SaveOptions& options) {
+    const BudgetGuard guard(*this);
     const auto view = [&](std::span<const int32_t> tokens, const float* recurrent,
                           const KvPages& pages, std::optional<CheckpointKind> kind) {
         return StateView{
@@ -261,10 +289,10 @@ void Session::save(const std::filesystem::path& path, const SaveOptions& options
     write_state_file(path, model_, state_, states,
                      logits_fit ? std::span<const float>(logits_) : std::span<const float>(),
                      options.coding);
-    checkpoints_.enforce_budget(tokens_);
 }
 
 void Session::restore(const std::filesystem::path& path) {
+    const BudgetGuard guard(*this);
     StoredStates stored = read_state_file(path, model_, state_, n_context_, checkpoints_.budget());
     reset();
     if (stored.live) {
@@ -277,7 +305,6 @@ void Session::restore(const std::filesystem::path& path) {
     // The newest come first in the file.
     for (Checkpoint& checkpoint : std::views::reverse(stored.kept))
         checkpoints_.add(std::move(checkpoint));
-    checkpoints_.enforce_budget(tokens_);
 }
 
 }  // namespace nemo

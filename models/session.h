@@ -50,7 +50,7 @@ public:
     const SequenceState& state() const { return state_; }
     const Checkpoints& checkpoints() const { return checkpoints_; }
     // Forgets everything.
-    void reset();
+    void reset() noexcept;
 
     // Asked before each chunk; true ends the call early, with the state at a chunk's border.
     using Cancelled = std::function<bool()>;
@@ -62,8 +62,8 @@ public:
     // is at hand. The logits are those of a fresh session that reads `ids` in the same chunks, to
     // the bit; they are valid until the next call. Throws Error{context_full} before changing
     // anything if ids do not fit, Error{usage} if there are none or one is outside the vocabulary.
-    // After a cancelled call the session holds what was read; after a failed one, nothing or the
-    // same, and checkpoints stay.
+    // After a cancelled call the session holds what was read; after a failed one, that or nothing,
+    // and checkpoints stay.
     SyncResult sync(std::span<const int32_t> ids, std::span<const int64_t> checkpoints = {},
                     const Cancelled& cancelled = {});
     // Writes the state and the checkpoints that are most likely to be needed to a file that only
@@ -93,8 +93,11 @@ public:
     void take_in(int64_t n_tokens);
 
 private:
+    class BudgetGuard;
     void check_tokens(std::span<const int32_t> tokens, int64_t n_before) const;
     int64_t n_reusable_live(std::span<const int32_t> ids) const;
+    // The state was left in the middle of something.
+    void forget_tokens() noexcept;
     void go_back_to_prefix(std::span<const int32_t> ids);
     // Those of positions (begin, end], to be filled while these tokens are read.
     std::vector<Checkpoint> begin_checkpoints(std::span<const int32_t> ids, int64_t begin,

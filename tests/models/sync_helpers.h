@@ -24,6 +24,15 @@ inline std::vector<int32_t> first_of(const std::vector<int32_t>& ids, int64_t n)
     return {ids.begin(), ids.begin() + n};
 }
 
+// A text in which guesses hold for a while and then fail.
+inline std::vector<int32_t> repetitive_ids(size_t n) {
+    const std::vector<int32_t> phrase = random_ids(23, 7);
+    std::vector<int32_t> ids;
+    for (size_t i = 0; ids.size() < n; ++i)
+        ids.push_back(i % 31 == 30 ? static_cast<int32_t>(i % 264) : phrase[i % phrase.size()]);
+    return ids;
+}
+
 // A session of its own for every question.
 class Fresh {
 public:

@@ -1,9 +1,11 @@
 // Random lives of sessions: whatever is extended, edited, branched, evicted, spilled, cancelled,
-// saved and restored in whatever order, the logits are those of a session without a past, to the
-// bit, and no more is read than must be.
+// guessed, saved and restored in whatever order, and wherever it fails, the logits are those of a
+// session without a past, to the bit, and no more is read than must be.
 //
 // NEMO_TEST_STEPS=10000 build/tests/test_models -tc="random lives*" for a long run.
 #include "core/error.h"
+#include "models/speculation.h"
+#include "tests/models/failing_backend.h"
 #include "tests/models/sync_helpers.h"
 
 #include <algorithm>
@@ -16,14 +18,17 @@ namespace {
 constexpr int64_t kMostTokens = 700;
 
 struct Counts {
-    int64_t n_steps = 0, n_reused = 0, n_read = 0, n_spilled = 0, n_cancelled = 0, n_restored = 0;
+    int64_t n_steps = 0, n_reused = 0, n_read = 0, n_spilled = 0, n_cancelled = 0, n_restored = 0,
+            n_failed = 0;
 };
 
 // One model, one way to spend memory.
 class Life {
 public:
-    Life(const Model& model, const SessionOptions& options, uint32_t seed, Counts& counts)
+    Life(const Model& model, FailingBackend& backend, const SessionOptions& options, uint32_t seed,
+         Counts& counts)
         : model_(model),
+          backend_(backend),
           options_(options),
           fresh_(model, {.n_context = 2 * kMostTokens}),
           random_(seed),
@@ -36,7 +41,7 @@ public:
 
     void step() {
         ++counts_.n_steps;
-        switch (below(12)) {
+        switch (below(14)) {
             case 0:
             case 1:
             case 2:
@@ -57,6 +62,9 @@ public:
                 return refuse();
             case 10:
                 return check_sync(random_text(1 + below(300)));
+            case 11:
+            case 12:
+                return fail_somewhere();
             default:
                 // What a template does to history: a piece in the middle disappears.
                 return check_sync(without_middle(pick_text()));
@@ -167,6 +175,38 @@ private:
         check_memory();
     }
 
+    // What was under way is lost at most; all else goes on as if nothing had happened.
+    void fail_somewhere() {
+        const Text text = below(3) == 0 ? random_text(1 + below(200)) : edited(pick_text());
+        const std::vector<int64_t> positions = some_positions(text);
+        const int64_t what = below(4);
+        backend_.fail_after(below(below(2) == 0 ? 12 : 300));
+        try {
+            if (what == 0) {
+                Speculation guessing(*session_, SpeculationMode::always);
+                for (const int32_t token : repetitive_ids(20)) guessing.append(token);
+                guessing.settle();
+            } else if (what == 1 && !session_->tokens().empty()) {
+                session_->save(folder_ / "failed");
+                session_->restore(folder_ / "failed");
+            } else {
+                session_->sync(text, positions);
+            }
+        } catch (const Error& error) {
+            REQUIRE((error.code() == ErrorCode::out_of_memory ||
+                     error.code() == ErrorCode::context_full));
+            ++counts_.n_failed;
+        }
+        backend_.be_well();
+        if (what == 1) kept_.clear();  // not all of them are saved
+        check_memory();
+        if (below(2) == 0 && !session_->tokens().empty() &&
+            std::ssize(session_->tokens()) < kMostTokens) {
+            const auto logits = session_->append(random_text(1));
+            check_logits(logits, session_->tokens());
+        }
+    }
+
     void save_and_load() {
         const Text live = session_->tokens();
         session_->save(folder_ / "state");
@@ -195,6 +235,7 @@ private:
     }
 
     const Model& model_;
+    FailingBackend& backend_;
     SessionOptions options_;
     Fresh fresh_;
     std::mt19937_64 random_;
@@ -222,7 +263,8 @@ TEST_CASE("random lives of sessions give the logits of fresh ones") {
         files.push_back(std::make_unique<GoldenModel>(name, type));
     while (counts.n_steps < n_steps)
         for (size_t i = 0; i < models.size(); ++i) {
-            const Model model(files[i]->file(), *backend);
+            FailingBackend failing(*backend);
+            const Model model(files[i]->file(), failing);
             const int64_t n_bytes = recurrent_state_bytes(model.config()) +
                                     kKvPageRows * kv_bytes_per_token(model.config());
             // Room for all; for three states, with and without a disk; for none.
@@ -233,7 +275,7 @@ TEST_CASE("random lives of sessions give the logits of fresh ones") {
             CAPTURE(models[i].first);
             CAPTURE(memory);
             CAPTURE(seed);
-            Life life(model, options, seed, counts);
+            Life life(model, failing, options, seed, counts);
             for (int64_t step = 0; step < 40; ++step) {
                 CAPTURE(step);
                 life.step();
@@ -241,10 +283,11 @@ TEST_CASE("random lives of sessions give the logits of fresh ones") {
         }
     MESSAGE(counts.n_steps << " steps, " << counts.n_reused << " tokens reused, " << counts.n_read
                            << " read, " << counts.n_restored << " times restored, "
-                           << counts.n_cancelled << " cancelled, " << counts.n_spilled
-                           << " steps with states on disk");
+                           << counts.n_cancelled << " cancelled, " << counts.n_failed << " failed, "
+                           << counts.n_spilled << " steps with states on disk");
     CHECK(counts.n_reused > counts.n_read / 4);
     CHECK(counts.n_spilled > 0);
     CHECK(counts.n_cancelled > 0);
+    CHECK(counts.n_failed > 0);
     CHECK(counts.n_restored > 0);
 }

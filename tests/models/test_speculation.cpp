@@ -25,15 +25,6 @@ std::vector<std::vector<float>> plain_logits(Session& session, std::span<const i
     return rows;
 }
 
-// A text in which guesses hold for a while and then fail.
-std::vector<int32_t> repetitive_ids(size_t n) {
-    const std::vector<int32_t> phrase = random_ids(23, 7);
-    std::vector<int32_t> ids;
-    for (size_t i = 0; ids.size() < n; ++i)
-        ids.push_back(i % 31 == 30 ? static_cast<int32_t>(i % 264) : phrase[i % phrase.size()]);
-    return ids;
-}
-
 }  // namespace
 
 TEST_CASE("what is looked at changes nothing until it is taken in") {
