@@ -25,6 +25,11 @@ Model::Model(std::shared_ptr<const ModelFile> file, Backend& backend,
     for (size_t i = 0; i < config_.layers.size(); ++i) layers_.push_back(binder.take_layer(i));
 }
 
+const ModelFingerprint& Model::fingerprint() const {
+    std::call_once(fingerprint_known_, [&] { fingerprint_ = file_->fingerprint(); });
+    return fingerprint_;
+}
+
 void Model::apply_norm(const NormWeights& norm, const float* x, int64_t n_tokens, float* y) const {
     const int64_t n_embd = config_.n_embd;
     if (config_.norm == NormKind::rms)

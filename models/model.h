@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <vector>
 
@@ -30,6 +31,8 @@ public:
     const ModelConfig& config() const { return config_; }
     const ModelFile& file() const { return *file_; }
     const std::shared_ptr<const ModelFile>& shared_file() const { return file_; }
+    // The file's, looked up once: it reads from all over the file.
+    const ModelFingerprint& fingerprint() const;
     Backend& backend() const { return backend_; }
 
     // Takes in a chunk of T tokens at the state's position and advances it. Writes logits for the
@@ -63,6 +66,8 @@ private:
     NormWeights output_norm_;
     Weight output_;
     std::vector<LayerWeights> layers_;
+    mutable std::once_flag fingerprint_known_;
+    mutable ModelFingerprint fingerprint_;
 };
 
 }  // namespace nemo

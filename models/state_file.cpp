@@ -31,7 +31,7 @@ class StateWriter {
 public:
     StateWriter(const Model& model, const SequenceState& layout, StateCoding coding)
         : layout_(layout) {
-        directory_.model = model.file().fingerprint();
+        directory_.model = model.fingerprint();
         directory_.kv_types = layout.page_layout().types();
         directory_.n_recurrent = layout.n_recurrent();
         directory_.token_bytes = layout.page_layout().token_bytes();
@@ -130,7 +130,7 @@ public:
         : file_(file),
           layout_(layout),
           directory_(read_state_directory(file.bytes(), file.path(),
-                                          {.model = model.file().fingerprint(),
+                                          {.model = model.fingerprint(),
                                            .live = layout,
                                            .n_vocab = model.config().n_vocab,
                                            .n_context = n_context})),

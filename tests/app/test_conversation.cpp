@@ -93,14 +93,17 @@ int64_t user_message(const Conversation& chat, size_t n) {
 
 }  // namespace
 
+// At 8192 tokens and a little above in the published models' formats.
 TEST_CASE("whatever is done to a chat, only what is new is read") {
     for (const ChatFormat format : kChatFormats) {
         CAPTURE(chat_format_name(format));
-        Fixture fixture(format);
+        const bool is_long = format != ChatFormat::demo;
+        Fixture fixture(format, is_long ? 16384 : 0);
         Conversation& chat = fixture.chat;
         chat.set_system("You are a patient teacher. " + long_text(20));
         Observer observer(fixture);
-        fixture.send("What is Mamba? " + long_text(60));
+        const AnswerReport first = fixture.send("What is Mamba? " + long_text(is_long ? 1390 : 60));
+        if (is_long) CHECK(first.n_read >= 8192);
         const auto send = [&] { return fixture.send("And what is a token? " + long_text(15)); };
         const auto regenerate = [&] { return chat.regenerate(kIgnore, {}); };
         for (int turn = 0; turn < 3; ++turn) CHECK(observer.reads_only_what_is_new(send));
