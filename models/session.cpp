@@ -199,6 +199,7 @@ void Session::go_back_to_prefix(std::span<const int32_t> ids) {
         checkpoints_.make_room(CheckpointKind::left, tokens_))
         checkpoints_.add(std::move(left));
     if (Checkpoint* used = checkpoints_.find_exact(tokens_)) checkpoints_.touch(*used);
+    checkpoints_.enforce_budget(tokens_);
 }
 
 std::vector<Checkpoint> Session::begin_checkpoints(std::span<const int32_t> ids, int64_t begin,
