@@ -64,4 +64,8 @@ const TierOps& tier_ops(CpuTier tier) {
     return kScalarOps;
 }
 
+bool cpu_follows_streams() {
+    return __builtin_cpu_is("intel");
+}
+
 }  // namespace nemo

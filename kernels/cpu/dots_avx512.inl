@@ -7,9 +7,6 @@
 template <QuantFormat kFormat, int kTokens, bool kNarrow>
 struct DotSink {
     static constexpr QuantTraits kTraits = quant_traits(kFormat);
-    // Large blocks: with every load, which is the same pace (StripReader). Small ones: block by
-    // block, because their short loads overlap.
-    static constexpr bool kFetchesAhead = kTraits.block_columns == 256;
 
     // Of the block's first column, sub-block and group.
     const int8_t* codes;
@@ -136,7 +133,7 @@ struct DotSink {
     }
 };
 
-// out [kTokens][16] = rows at first + i * stride.
+// out [kTokens][16] = rows at first + i * stride. `ahead`: as many bytes that come next, or null.
 template <QuantFormat kFormat, int kTokens, bool kNarrow>
 NEMO_INLINE void dot_strip(const StripJob& job, const unsigned char* first, int64_t stride,
                            const unsigned char* ahead, float* out) {
@@ -146,7 +143,6 @@ NEMO_INLINE void dot_strip(const StripJob& job, const unsigned char* first, int6
     using Sink = DotSink<kFormat, kTokens, kNarrow>;
     StripReader<EvenRows, Sink> in;
     in.rows = {first, stride};
-    in.ahead = ahead;
     in.sink.codes = x.codes;
     in.sink.start = x.start;
     in.sink.sum = x.sum;
@@ -164,7 +160,7 @@ NEMO_INLINE void dot_strip(const StripJob& job, const unsigned char* first, int6
     constexpr int64_t kBlockBytes = kStripRows * kTraits.block_bytes;  // of all rows
     const int64_t n_blocks = job.n / kTraits.block_columns;
     for (int64_t b = 0; b < n_blocks; ++b) {
-        if constexpr (!Sink::kFetchesAhead)
+        if (ahead != nullptr)
             for (int64_t i = 0; i < kBlockBytes; i += 64)
                 _mm_prefetch(ahead + b * kBlockBytes + i, _MM_HINT_T1);
         in.sink.begin_block();
@@ -179,22 +175,29 @@ NEMO_INLINE void dot_strip(const StripJob& job, const unsigned char* first, int6
 template <QuantFormat kFormat, int kTokens, bool kNarrow = false>
 void dot_strips_of(const StripJob& job) {
     alignas(64) float out[kTokens * kStripRows];
-    for (int64_t r = 0; r < job.n_rows;) {
-        // The last strip begins early enough to be whole. Fewer than 16 rows go one by one.
-        const bool single = job.n_rows < kStripRows;
-        if (!single && r + kStripRows > job.n_rows) r = job.n_rows - kStripRows;
-        const unsigned char* first = job.rows + r * job.row_bytes;
-        const int64_t n_rows = single ? 1 : kStripRows;
-        const bool more = r + kStripRows < job.n_rows + job.n_rows_ahead;
-        // Past the last row to come, this strip again: a fetch that costs nothing.
-        dot_strip<kFormat, kTokens, kNarrow>(job, first, single ? 0 : job.row_bytes,
-                                             more ? first + kStripRows * job.row_bytes : first,
+    // Rows first, first + step, ...
+    const auto strip = [&](int64_t first, int64_t step, int64_t n_rows,
+                           const unsigned char* ahead) {
+        dot_strip<kFormat, kTokens, kNarrow>(job, job.rows + first * job.row_bytes,
+                                             n_rows == kStripRows ? step * job.row_bytes : 0, ahead,
                                              out);
         for (int64_t t = 0; t < job.x->n_tokens; ++t)
             for (int64_t i = 0; i < n_rows; ++i)
-                job.tile[t * job.tile_stride + r + i] = out[t * kStripRows + i];
-        r += n_rows;
+                job.tile[t * job.tile_stride + first + i * step] = out[t * kStripRows + i];
+    };
+    const int64_t n_strips = job.n_rows / kStripRows;
+    for (int64_t i = 0; i < n_strips; ++i) {
+        const int64_t next = (i + 1) * kStripRows;
+        if (!job.fetches_ahead)
+            strip(i, n_strips, kStripRows, nullptr);
+        else
+            strip(i * kStripRows, 1, kStripRows,
+                  i + 1 < n_strips ? job.rows + next * job.row_bytes : nullptr);
     }
+    // The rest: a strip that begins early enough to be whole, or row by row.
+    if (job.n_rows % kStripRows == 0) return;
+    if (job.n_rows > kStripRows) return strip(job.n_rows - kStripRows, 1, kStripRows, nullptr);
+    for (int64_t r = 0; r < job.n_rows; ++r) strip(r, 1, 1, nullptr);
 }
 
 template <QuantFormat kFormat, int kTokens>

@@ -51,18 +51,20 @@ void Experts::multiply_few(const TierOps& ops, const DotPlan& plan, ThreadPool& 
                            const Weight& weight, const DotInput& input, Epilogue epilogue,
                            float* results, std::span<TileScratch> scratch) {
     const int64_t n_out = weight.n_out();
-    const int64_t n_tiles = (n_out + kTileRows - 1) / kTileRows;
-    pool.parallel_for(static_cast<int64_t>(n_few_) * n_tiles, 1,
-                      [&](int64_t work, int64_t, int thread) {
-                          const auto group = static_cast<size_t>(work / n_tiles);
-                          const int64_t row = work % n_tiles * kTileRows;
-                          const int64_t n_rows = std::min(kTileRows, n_out - row);
-                          for (const DotBlock& block : input.blocks(group))
-                              multiply_tile(ops, plan, weight, experts_[group] * n_out + row,
-                                            n_rows, n_out - row - n_rows, block, nullptr, epilogue,
-                                            results + block.first * n_out + row, n_out,
-                                            scratch[static_cast<size_t>(thread)]);
-                      });
+    // As if all experts were one matrix.
+    const int64_t n_rows_read = static_cast<int64_t>(n_few_) * n_out;
+    const int64_t most = std::min(piece_rows(weight, n_rows_read, pool.n_threads()), n_out);
+    const int64_t n_pieces = (n_out + most - 1) / most;
+    pool.parallel_for(
+        static_cast<int64_t>(n_few_) * n_pieces, 1, [&](int64_t work, int64_t, int thread) {
+            const auto group = static_cast<size_t>(work / n_pieces);
+            const int64_t row = work % n_pieces * most;
+            const int64_t n_rows = std::min(most, n_out - row);
+            for (const DotBlock& block : input.blocks(group))
+                multiply_piece(ops, plan, weight, experts_[group] * n_out + row, n_rows, block,
+                               nullptr, epilogue, results + block.first * n_out + row, n_out,
+                               scratch[static_cast<size_t>(thread)]);
+        });
 }
 
 void Experts::multiply_many(const TierOps& ops, const DotPlan& plan, ThreadPool& pool,

@@ -17,18 +17,17 @@
 
 namespace nemo {
 
-// Rows of one tile.
-constexpr int64_t kTileRows = 32;
-
-// [kBlockTokens, kTileRows]
 using TileScratch = ScratchBuffer<float>;
 
+// Rows of a piece of work on matrices of n_rows rows: enough bytes for long streams (tier.h), few
+// enough that all threads get several pieces.
+int64_t piece_rows(const Weight& weight, int64_t n_rows, int n_threads);
+
 // y[t * y_stride + r] = epilogue of the rows [first_row, first_row + n_rows) of `weight` (over all
-// of dims 1-3, all of one matrix) times the block's token t (plus bias[r], or null). At most
-// kTileRows rows; n_rows_ahead more will be asked for next.
-void multiply_tile(const TierOps& ops, const DotPlan& plan, const Weight& weight, int64_t first_row,
-                   int64_t n_rows, int64_t n_rows_ahead, const DotBlock& block, const float* bias,
-                   Epilogue epilogue, float* y, int64_t y_stride, TileScratch& scratch);
+// of dims 1-3, all of one matrix) times the block's token t (plus bias[r], or null).
+void multiply_piece(const TierOps& ops, const DotPlan& plan, const Weight& weight,
+                    int64_t first_row, int64_t n_rows, const DotBlock& block, const float* bias,
+                    Epilogue epilogue, float* y, int64_t y_stride, TileScratch& scratch);
 
 // y [n_tokens, n_out] of `weight`'s only matrix.
 void multiply_rows(const TierOps& ops, ThreadPool& pool, const DotPlan& plan, const Weight& weight,

@@ -39,20 +39,13 @@ struct ListedRows {
 //     sub-blocks sub ... sub+3 and all of the block's, and put_factor(d)
 //   begin(sub), put(vector index, codes), end(sub): vector i holds columns 4i ... 4i+3; one
 //     sub-block at a time
-// `ahead` runs through the rows that come next, as fast as this strip is read: the hardware does
-// not see 16 short pieces as a stream.
 template <class Rows, class Sink>
 struct StripReader {
     Rows rows;
-    const unsigned char* ahead;  // null: nothing to fetch
     Sink sink;
 
     // Dword i of the 16 bytes at `offset` of every row; lane = row.
     NEMO_INLINE_MEMBER void load16(int64_t offset, __m512i* out) {
-        if constexpr (Sink::kFetchesAhead) {
-            for (int i = 0; i < 4; ++i) _mm_prefetch(ahead + 64 * i, _MM_HINT_T1);
-            ahead += 256;
-        }
         __m512i x[4];
         const auto piece = [&](int r) __attribute__((always_inline)) {
             return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows.row(r) + offset));
@@ -303,7 +296,6 @@ struct StripFormat<QuantFormat::nvfp4> {
 // Writes what it gets: the sink for panels (tier_panel.inl).
 template <QuantFormat kFormat>
 struct StoreSink {
-    static constexpr bool kFetchesAhead = false;
     static constexpr QuantTraits kTraits = quant_traits(kFormat);
     static constexpr int kSubs = kTraits.subs_per_group();
     static constexpr int kRows = kTraits.panel_rows_per_group();
@@ -346,6 +338,6 @@ struct StoreSink {
 template <QuantFormat kFormat>
 NEMO_INLINE void expand_block(const ListedRows& rows, int64_t offset, unsigned char* codes,
                               float* scales) {
-    StripReader<ListedRows, StoreSink<kFormat>> in = {rows, nullptr, {codes, scales}};
+    StripReader<ListedRows, StoreSink<kFormat>> in = {rows, {codes, scales}};
     StripFormat<kFormat>::block(in, offset, 0);
 }

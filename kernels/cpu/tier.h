@@ -22,7 +22,9 @@ namespace nemo {
 // are expanded once for all of them. Both give the same bits (quant_format.h).
 constexpr int64_t kSmallBatch = 16;
 
-// tile[t * tile_stride + r] = dot(row r, x[t]) for all r and t.
+// tile[t * tile_stride + r] = dot(row r, x[t]) for all r and t. Rows that are read together are
+// spread evenly over the job: each is then a long stream, which the processor's prefetchers follow
+// by themselves, where neighbouring rows would be short streams that share pages.
 struct DotJob {
     const unsigned char* rows;
     int64_t row_bytes;
@@ -55,8 +57,10 @@ struct StripJob {
     const unsigned char* rows;
     int64_t row_bytes;
     int64_t n_rows;
-    int64_t n_rows_ahead;  // rows that follow and will be read next
-    int64_t n;             // elements per row
+    int64_t n;  // elements per row
+    // For processors that do not follow kStripRows streams: neighbouring rows are read together,
+    // the next ones fetched ahead in the order of their addresses.
+    bool fetches_ahead;
     const ActivationBatch* x;
     float* tile;
     int64_t tile_stride;

@@ -30,11 +30,13 @@ NEMO_INLINE Vec16 load16_part(const unsigned char* p, int64_t count) {
     return Row::load16(padded);
 }
 
+// Rows first_row, first_row + row_step, ...
 template <class Row, int kRows, int kTokens>
-NEMO_INLINE void dot_float_block(const DotJob& job, int64_t first_row, int64_t first_token) {
+NEMO_INLINE void dot_float_block(const DotJob& job, int64_t first_row, int64_t row_step,
+                                 int64_t first_token) {
     const unsigned char* rows[kRows];
     const float* x[kTokens];
-    for (int r = 0; r < kRows; ++r) rows[r] = job.rows + (first_row + r) * job.row_bytes;
+    for (int r = 0; r < kRows; ++r) rows[r] = job.rows + (first_row + r * row_step) * job.row_bytes;
     for (int t = 0; t < kTokens; ++t) x[t] = job.x[first_token + t];
 
     Vec16 sums[kRows][kTokens];
@@ -63,32 +65,35 @@ NEMO_INLINE void dot_float_block(const DotJob& job, int64_t first_row, int64_t f
     }
     for (int r = 0; r < kRows; ++r)
         for (int t = 0; t < kTokens; ++t)
-            job.tile[(first_token + t) * job.tile_stride + first_row + r] = sum(sums[r][t]);
+            job.tile[(first_token + t) * job.tile_stride + first_row + r * row_step] =
+                sum(sums[r][t]);
 }
 
 // The last n_tokens < kTokens of the job in one block.
 template <class Row, int kRows, int kTokens>
-NEMO_INLINE void dot_float_rest(const DotJob& job, int64_t row, int64_t n_tokens) {
+NEMO_INLINE void dot_float_rest(const DotJob& job, int64_t row, int64_t row_step,
+                                int64_t n_tokens) {
     if constexpr (kTokens > 1) {
         if (n_tokens == kTokens - 1)
-            dot_float_block<Row, kRows, kTokens - 1>(job, row, job.n_tokens - n_tokens);
+            dot_float_block<Row, kRows, kTokens - 1>(job, row, row_step, job.n_tokens - n_tokens);
         else
-            dot_float_rest<Row, kRows, kTokens - 1>(job, row, n_tokens);
+            dot_float_rest<Row, kRows, kTokens - 1>(job, row, row_step, n_tokens);
     }
 }
 
 template <class Row, int kRows>
-NEMO_INLINE void dot_float_rows(const DotJob& job, int64_t row) {
+NEMO_INLINE void dot_float_rows(const DotJob& job, int64_t row, int64_t row_step) {
     int64_t t = 0;
     for (; t + kFloatTokens <= job.n_tokens; t += kFloatTokens)
-        dot_float_block<Row, kRows, kFloatTokens>(job, row, t);
-    dot_float_rest<Row, kRows, kFloatTokens>(job, row, job.n_tokens - t);
+        dot_float_block<Row, kRows, kFloatTokens>(job, row, row_step, t);
+    dot_float_rest<Row, kRows, kFloatTokens>(job, row, row_step, job.n_tokens - t);
 }
 
 template <class Row>
 void dot_float(const DotJob& job) {
-    int64_t row = 0;
-    for (; row + kFloatRows <= job.n_rows; row += kFloatRows)
-        dot_float_rows<Row, kFloatRows>(job, row);
-    for (; row < job.n_rows; ++row) dot_float_rows<Row, 1>(job, row);
+    const int64_t n_blocks = job.n_rows / kFloatRows;
+    for (int64_t row = 0; row < n_blocks; ++row)
+        dot_float_rows<Row, kFloatRows>(job, row, n_blocks);
+    for (int64_t row = n_blocks * kFloatRows; row < job.n_rows; ++row)
+        dot_float_rows<Row, 1>(job, row, 1);
 }

@@ -4,6 +4,7 @@
 // roundings to 6e-8 each, 5e-6 covers the longest rows here. Products with int8 activations are
 // compared with the double product of the same rounded activations, so the same bound holds for
 // them.
+#include "kernels/cpu/matmul.h"
 #include "tests/kernels/helpers.h"
 
 #include <algorithm>
@@ -184,6 +185,56 @@ TEST_CASE("matmul: more tokens than one pass over the weights takes") {
 TEST_CASE("matmul: the same bits for any number of threads and any split of the tokens") {
     for (const DType dtype : kFloats) check_splits(dtype);
     for (const auto& [dtype, format] : kQuantized) check_splits(dtype);
+}
+
+TEST_CASE("matmul: rows have the same bits alone and among those that are read with them") {
+    constexpr int64_t kIn = 512, kRows = 77;
+    const std::vector<float> x = random_values(kIn * 5, 4);
+    ThreadPool pool(1);
+    const auto check = [&](const TierOps& ops, DType dtype, bool fetches_ahead) {
+        CAPTURE(dtype_info(dtype).name);
+        const TestTensor weight = random_tensor(dtype, {kIn, kRows, 1, 1}, 3);
+        const DotPlan plan = plan_dot(ops, dtype);
+        DotInput input;
+        input.prepare(ops, pool, plan, x.data(), kIn, 5);
+        const DotBlock& block = input.blocks()[0];
+        const auto dots = [&](int64_t first, int64_t n_rows) {
+            std::vector<float> tile(static_cast<size_t>(5 * kRows));
+            const auto* rows = reinterpret_cast<const unsigned char*>(weight.view.row(first));
+            if (plan.quantized)
+                ops.dot_strips[plan.format_index()]({.rows = rows,
+                                                     .row_bytes = weight.view.row_bytes(),
+                                                     .n_rows = n_rows,
+                                                     .n = kIn,
+                                                     .fetches_ahead = fetches_ahead,
+                                                     .x = &block.batch,
+                                                     .tile = tile.data(),
+                                                     .tile_stride = kRows});
+            else
+                plan.dot({.rows = rows,
+                          .row_bytes = weight.view.row_bytes(),
+                          .n_rows = n_rows,
+                          .n = kIn,
+                          .x = block.rows,
+                          .n_tokens = 5,
+                          .tile = tile.data(),
+                          .tile_stride = kRows});
+            return tile;
+        };
+        const std::vector<float> whole = dots(0, kRows);
+        for (int64_t r = 0; r < kRows; ++r) {
+            const std::vector<float> one = dots(r, 1);
+            for (size_t t = 0; t < 5; ++t)
+                CHECK(one[t * kRows] == whole[t * kRows + static_cast<size_t>(r)]);
+        }
+    };
+    for (const CpuTier tier : tiers_here()) {
+        CAPTURE(name_of(tier));
+        for (const DType dtype : kFloats) check(tier_ops(tier), dtype, false);
+        for (const auto& [dtype, format] : kQuantized)
+            for (const bool fetches_ahead : {false, true})
+                check(tier_ops(tier), dtype, fetches_ahead);
+    }
 }
 
 TEST_CASE("matmul: integer dot products are exact and equal in all tiers, extremes included") {
