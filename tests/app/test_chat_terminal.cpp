@@ -61,7 +61,7 @@ public:
     }
     // True once this has appeared in what was not waited for yet.
     bool sees(const std::string& text) {
-        const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+        const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
         while (std::chrono::steady_clock::now() < deadline) {
             const size_t found = seen.find(text, n_consumed_);
             if (found != std::string::npos) {
@@ -85,7 +85,7 @@ public:
         }
         int status = 0;
         pid_t ended = 0;
-        for (int n_tries = 0; ended == 0 && n_tries < 1000; ++n_tries) {
+        for (int n_tries = 0; ended == 0 && n_tries < 6000; ++n_tries) {
             ended = ::waitpid(child_, &status, WNOHANG);
             if (ended == 0) ::usleep(10'000);
         }
@@ -100,7 +100,7 @@ private:
     bool read_some() {
         if (terminal_ < 0) return false;
         pollfd request = {terminal_, POLLIN, 0};
-        if (::poll(&request, 1, 20'000) <= 0) return false;
+        if (::poll(&request, 1, 60'000) <= 0) return false;
         char buffer[4096];
         const ssize_t n = ::read(terminal_, buffer, sizeof buffer);
         if (n <= 0) return false;

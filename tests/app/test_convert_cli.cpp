@@ -182,11 +182,12 @@ int interrupted_status(const TempFolder& folder, int signal) {
         ::execl(tool.c_str(), tool.c_str(), in.c_str(), out.c_str(), "--force", nullptr);
         ::_exit(127);
     }
-    for (int i = 0; i < 1000 && n_entries(folder / "out") < 2; ++i) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    int status = 0;
+    while (n_entries(folder / "out") < 2) {
+        if (::waitpid(child, &status, WNOHANG) == child) return decode_status(status);
+        std::this_thread::sleep_for(std::chrono::microseconds(200));
     }
     ::kill(child, signal);
-    int status = 0;
     REQUIRE(::waitpid(child, &status, 0) == child);
     return decode_status(status);
 }

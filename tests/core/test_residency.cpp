@@ -53,10 +53,13 @@ int64_t status_value(const std::string& name) {
 TEST_CASE("a file is read ahead in the background") {
     const TempFolder folder;
     const MappedFile file = cold_file(folder / "file", 8 * kMiB);
-    const ReadAhead read_ahead({file.bytes()});
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-    while (!in_page_cache(file) && std::chrono::steady_clock::now() < deadline)
-        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    // Again if the system was short of memory and let go of some of it.
+    for (int attempt = 0; attempt < 3 && !in_page_cache(file); ++attempt) {
+        const ReadAhead read_ahead({file.bytes()});
+        const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+        while (!in_page_cache(file) && std::chrono::steady_clock::now() < deadline)
+            std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
     CHECK(in_page_cache(file));
 }
 

@@ -6,6 +6,7 @@
 
 #include <doctest/doctest.h>
 
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <csignal>
@@ -156,5 +157,38 @@ TEST_CASE("a failure keeps what can be resumed, and only then") {
         ResumableFile file(folder / "out", kLayout, OnRestart::resume);
         file.write(bytes_of(body().substr(0, 5'000'000)));
     }
+    CHECK(resume_and_finish(folder / "out", 0) == (uint64_t{4} << 20) - kHead);
+}
+
+// The space was reserved, but the disk takes no more all the same.
+TEST_CASE("a piece that the disk refuses ends the writing, and what came before is kept") {
+    const TempFolder folder;
+    {
+        ResumableFile file(folder / "out", kLayout, OnRestart::resume);
+        file.write(bytes_of(body().substr(0, 5'000'000)));
+    }
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        std::signal(SIGXFSZ, SIG_IGN);
+        ResumableFile file(folder / "out", kLayout, OnRestart::resume);
+        file.go_on_after(file.n_kept(), [](std::span<const std::byte>) {});
+        const rlimit limit = {6'000'000, 6'000'000};
+        ::setrlimit(RLIMIT_FSIZE, &limit);
+        const std::string rest = body().substr(file.n_written() - kHead);
+        try {
+            file.write(bytes_of(rest));
+            file.seal(std::string(kHead, 'h'));
+        } catch (const Error& error) {
+            const bool is_named =
+                std::string(error.what()).find("cannot write") != std::string::npos;
+            ::_exit(is_named ? static_cast<int>(error.code()) : 101);
+        }
+        ::_exit(100);
+    }
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == static_cast<int>(ErrorCode::runtime));
     CHECK(resume_and_finish(folder / "out", 0) == (uint64_t{4} << 20) - kHead);
 }
