@@ -145,6 +145,17 @@ void set_setting(AnswerSettings& settings, std::string_view name, std::string_vi
     if (!found) fail(ErrorCode::usage, "there is no setting \"{}\"; there are {}", name, names);
 }
 
+void check_settings(const AnswerSettings& settings) {
+    const auto check = [](const char* name, const std::optional<int64_t>& value) {
+        if (value && *value < -1)
+            fail(ErrorCode::usage, "{} is {}, but a number from -1 is needed", name, *value);
+    };
+    check("seed", settings.seed);
+    check("max_tokens", settings.max_tokens);
+    check("reasoning_budget", settings.reasoning_budget);
+    const Sampler sampler(settings.generate_options({}).sampling);
+}
+
 std::vector<std::pair<std::string, std::string>> list_settings(const AnswerSettings& settings) {
     std::vector<std::pair<std::string, std::string>> list;
     for_each_setting([&](const char* name, auto member, const char*) {

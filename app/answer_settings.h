@@ -44,6 +44,9 @@ Json::Object settings_to_json(const AnswerSettings& settings);
 
 // Sets one by name from text; "default" unsets it. Throws Error{usage} naming what is possible.
 void set_setting(AnswerSettings& settings, std::string_view name, std::string_view text);
+// Throws Error{usage} naming a value that is out of range: before it is kept, and every answer
+// fails.
+void check_settings(const AnswerSettings& settings);
 // All names with their values as text, "default" where unset.
 std::vector<std::pair<std::string, std::string>> list_settings(const AnswerSettings& settings);
 

@@ -113,6 +113,7 @@ void set(ChatTerminal& terminal, Argument argument) {
         const auto [name, value] = split_first(argument);
         if (value.empty()) fail(ErrorCode::usage, "/set {} to what?", name);
         set_setting(settings, name, value);
+        check_settings(settings);
         terminal.chat().set_settings(settings);
     }
     std::string text;

@@ -14,7 +14,7 @@ constexpr std::string_view kNoThinkWord = "/no_think";
 std::variant<ChatTemplate, Error> compile(std::string_view text, const std::string& source) {
     if (text.empty())
         return Error(ErrorCode::bad_file,
-                     fmt::format("{}: there is no chat template; use --raw", source));
+                     fmt::format("{}: there is no chat template; use --raw or --chat-template-file", source));
     try {
         return ChatTemplate::compile(text, source);
     } catch (const Error& error) {

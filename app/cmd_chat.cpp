@@ -5,6 +5,7 @@
 namespace nemo {
 
 int run_chat(const ChatCommand& command) {
+    check_settings(command.answer);
     return ChatTerminal(command).run();
 }
 

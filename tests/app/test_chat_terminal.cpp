@@ -202,6 +202,25 @@ TEST_CASE("thoughts do not reach standard output") {
     CHECK(result.err.empty());
 }
 
+TEST_CASE("settings with which every answer would fail are refused, and not kept") {
+    const Home home;
+    for (const std::vector<std::string>& wrong :
+         {std::vector<std::string>{"--top-p", "7"}, {"--temp", "-1"}, {"--min-p", "nan"}}) {
+        const ProcessResult result =
+            run_process(chat_arguments(ChatFormat::demo, wrong), "Hi\n", home.environment());
+        CHECK(result.status == 2);
+        CHECK(home.store().chats().empty());
+    }
+    for (const char* wrong : {"top_p 7", "temperature inf", "max_tokens -5", "seed -2"}) {
+        const ProcessResult result =
+            run_process(chat_arguments(ChatFormat::demo), "Hi\n/set " + std::string(wrong) + "\n",
+                        home.environment());
+        CHECK(result.status == 2);
+        CHECK(contains(result.err, " is needed"));
+        CHECK(home.store().chats().front().settings == Json(Json::Object{}));
+    }
+}
+
 TEST_CASE("a chat is saved to a file, loaded from it, and found") {
     const Home home;
     const std::string json = (home.folder / "chat.json").string();
