@@ -37,6 +37,8 @@ constexpr const char* kOurEog = "nemo.tokenizer.eog_ids";
 // Five integers per rule: id, lstrip, rstrip, single_word, normalized.
 constexpr const char* kOurRules = "nemo.tokenizer.added_rules";
 constexpr size_t kRuleLength = 5;
+// Looked through for every id added to them, and for every token of an answer.
+constexpr size_t kMaxEnds = 1024;
 
 // Texts that end an answer wherever they are control tokens.
 constexpr const char* kEndTexts[] = {"<|im_end|>",    "<|eot_id|>", "<end_of_turn>", "<|end|>",
@@ -147,9 +149,12 @@ void read_special_ids(const GgufMetadata& metadata, TokenizerData& data) {
         if (data.unknown >= 0) data.types[static_cast<size_t>(data.unknown)] = TokenType::unknown;
     }
     if (metadata.contains(kOurEog)) {
-        for (const int64_t id : metadata.get_integers(kOurEog)) {
-            add_end_of_generation(data, to_id(id, kOurEog, metadata));
+        const std::vector<int64_t>& ids = metadata.get_integers(kOurEog);
+        if (ids.size() > kMaxEnds) {
+            fail(ErrorCode::bad_file, "{}: {} has {} ids, the limit is {}", metadata.source(),
+                 kOurEog, ids.size(), kMaxEnds);
         }
+        for (const int64_t id : ids) add_end_of_generation(data, to_id(id, kOurEog, metadata));
         return;
     }
     for (const char* key : {kEos, kEot, kEom}) add_end_of_generation(data, get_id(metadata, key));

@@ -6,6 +6,7 @@
 #include "core/tokenizer/sentencepiece_model.h"
 #include "core/tokenizer/tokenizer_json.h"
 #include "core/tokenizer_data.h"
+#include "core/utf8.h"
 
 #include <fmt/format.h>
 
@@ -144,7 +145,11 @@ void settle_end_of_generation(TokenizerData& data) {
 // counts.
 std::string read_chat_template(const fs::path& directory, const ConfigFile& config) {
     const fs::path file = directory / "chat_template.jinja";
-    if (fs::exists(file)) return std::string(MappedFile::open(file).text());
+    if (fs::exists(file)) {
+        std::string text(MappedFile::open(file).text());
+        if (!is_valid_utf8(text)) fail(ErrorCode::bad_file, "{}: is not UTF-8", file.string());
+        return text;
+    }
     const Json* value = config.json.find("chat_template");
     if (value == nullptr || value->is_null()) return {};
     if (value->is_string()) return value->string();

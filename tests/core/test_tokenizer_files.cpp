@@ -179,6 +179,10 @@ TEST_CASE("HF directory: special tokens, ends of generation and chat template") 
     CHECK(data.chat_template == "D");
     write_file(folder / "chat_template.jinja", "file");
     CHECK(tokenizer_from_hf(directory).chat_template == "file");
+    write_file(folder / "chat_template.jinja", "\xff");
+    CHECK_THROWS_WITH_AS(tokenizer_from_hf(directory),
+                         doctest::Contains("chat_template.jinja: is not UTF-8"), Error);
+    std::filesystem::remove(folder / "chat_template.jinja");
 
     // Without the tokenizer's own EOS the end of a chat turn is the EOS.
     write_file(folder / "tokenizer_config.json", "{}");
@@ -253,6 +257,8 @@ TEST_CASE("GGUF files of llama.cpp's converter: the tekken split, and every end 
     refused("nemo.tokenizer.added_rules has 3 elements", [](GgufMetadata& m) {
         m.set_i32_array("nemo.tokenizer.added_rules", {1, 2, 3});
     });
+    refused("nemo.tokenizer.eog_ids has 1025 ids, the limit is 1024",
+            [](GgufMetadata& m) { m.set_i32_array("nemo.tokenizer.eog_ids", Ids(1025, 1)); });
 }
 
 }  // namespace nemo
