@@ -119,6 +119,7 @@ ConversionPlan make_plan(const ConvertCommand& command) {
                    .unset = command.unset,
                    .set = command.set},
                   plan);
+    if (std::filesystem::is_directory(command.input)) check_text_keys(command.input, plan);
     plan.max_part_bytes = max_part_bytes;
     return plan;
 }

@@ -214,4 +214,16 @@ void edit_metadata(const MetadataEdits& edits, ConversionPlan& plan) {
         check_tokenizer(plan.metadata);
 }
 
+void check_text_keys(const std::filesystem::path& checkpoint, ConversionPlan& plan) {
+    Tokenizer::create(tokenizer_from_gguf(plan.metadata), checkpoint.string());
+    const std::string chat_template = plan.metadata.get_string(kChatTemplateKey, "");
+    if (chat_template.empty()) return;
+    try {
+        ChatTemplate::compile(chat_template, "chat template");
+    } catch (const Error& error) {
+        plan.warnings.push_back(
+            fmt::format("nemo cannot use the {}; --chat-template takes another one", error.what()));
+    }
+}
+
 }  // namespace nemo

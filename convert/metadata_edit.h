@@ -25,4 +25,8 @@ struct MetadataEdits {
 // template.
 void edit_metadata(const MetadataEdits& edits, ConversionPlan& plan);
 
+// After the edits, of a checkpoint: throws Error{bad_file} if its tokenizer cannot be used, and
+// adds a warning if its chat template cannot. (What a GGUF file has of them is copied as it is.)
+void check_text_keys(const std::filesystem::path& checkpoint, ConversionPlan& plan);
+
 }  // namespace nemo

@@ -123,6 +123,29 @@ TEST_CASE("nemo-convert's mistakes have the documented exit codes") {
     CHECK(run_convert({"--version"}).out.starts_with("nemo-convert "));
 }
 
+TEST_CASE("nemo-convert looks at tokenizer and chat template before it writes") {
+    const TempFolder folder;
+    const std::string in = (folder / "in").string();
+    const std::string out = (folder / "out.gguf").string();
+    std::filesystem::copy(kDense, in);
+    write_file(folder / "in/chat_template.jinja", "{{ messages[0] ");
+    const ProcessResult warned = run_convert({in, out});
+    CHECK(warned.status == 0);
+    CHECK(contains(warned.err, "warning: nemo cannot use the chat template:1:"));
+    write_file(folder / "good.jinja", "{{ messages[0].content }}");
+    const std::string good = (folder / "good.jinja").string();
+    CHECK_FALSE(
+        contains(run_convert({in, out, "--force", "--chat-template", good}).err, "warning"));
+
+    std::string json = read_file(folder / "in/tokenizer.json");
+    const size_t merges = json.find('[', json.find("\"merges\""));
+    REQUIRE(merges != std::string::npos);
+    write_file(folder / "in/tokenizer.json", json.insert(merges + 1, "[\"no\", \"such\"],"));
+    const ProcessResult refused = run_convert({in, "--dry-run"});
+    CHECK(refused.status == 3);
+    CHECK(contains(refused.err, "/in: tokenizer: merge 0 'no such'"));
+}
+
 TEST_CASE("nemo-convert and pipes that close or disks that are full") {
     const std::string dry_run = program("nemo-convert") + " " + kDense + " --dry-run";
     CHECK(run_shell("(sleep 0.2; " + dry_run + ") | true; exit ${PIPESTATUS[0]}").status == 141);
