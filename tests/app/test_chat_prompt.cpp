@@ -169,7 +169,8 @@ TEST_CASE("a broken or missing template is reported when it is used") {
     CHECK_THROWS_AS(broken.render(messages, {}), Error);
     const PromptRenderer missing(*demo.tokenizer, "", "missing");
     CHECK_THROWS_WITH_AS(missing.render(messages, {}),
-                         "missing: there is no chat template; use --raw", Error);
+                         "missing: there is no chat template; use --raw or --chat-template-file",
+                         Error);
     const PromptRenderer strict(
         *demo.tokenizer,
         "{% if not add_generation_prompt %}{{ raise_exception('no') }}{% endif %}x y", "strict");
