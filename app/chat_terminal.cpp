@@ -98,8 +98,8 @@ void ChatTerminal::open_chat(int64_t id) {
 
 void ChatTerminal::change_chat(int64_t id) {
     if (chat_) chat_->keep_state();  // before the session turns to the other one
-    auto opened =
-        std::make_unique<Conversation>(*engine_, *session_, store_, id, default_state_folder());
+    auto opened = std::make_unique<Conversation>(*engine_, *session_, store_, id,
+                                                 default_state_folder(), command_.model.state_form);
     const int64_t old = chat_ ? chat_->id() : 0;
     chat_ = std::move(opened);
     if (!chat_->state_notice().empty()) say(terminal_safe_line(chat_->state_notice()));

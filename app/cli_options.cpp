@@ -84,6 +84,12 @@ void add_thinking_options(CLI::App& app, AnswerSettings& answer, bool& hide_thin
         ->group(group);
 }
 
+StateCoding state_coding_from_name(std::string_view name) {
+    return name == "int16"  ? StateCoding::int16
+           : name == "int8" ? StateCoding::int8
+                            : StateCoding::exact;
+}
+
 void add_answer_options(CLI::App& app, AnswerSettings& answer) {
     app.add_option("-n,--predict", answer.max_tokens, "Most tokens to write (-1: no limit)")
         ->check(whole_number(-1))
@@ -139,6 +145,15 @@ CLI::App* define_chat(CLI::App& app, ChatCommand& command) {
            },
            "Memory for states to come back to, e.g. 2GiB (default: a quarter of what is free)")
         ->type_name("SIZE");
+    sub->add_option_function<std::string>(
+           "--state-form",
+           [&command](const std::string& name) {
+               command.model.state_form = state_coding_from_name(name);
+           },
+           "How the Mamba state is kept on disk until the next start: exact (default), or rounded "
+           "to int16 or int8; then files are smaller and answers after a restart may differ")
+        ->check(CLI::IsMember({"exact", "int16", "int8"}).description(""))
+        ->type_name("FORM");
     CLI::Option* chat = sub->add_option("--chat", command.chat, "Go on with this chat")
                             ->check(whole_number(1))
                             ->type_name("NUMBER");

@@ -5,6 +5,7 @@
 #include "app/answer_settings.h"
 #include "app/load_model.h"
 #include "kernels/kv_cache.h"
+#include "models/state_blocks.h"
 
 #include <cstdint>
 #include <optional>
@@ -20,6 +21,7 @@ struct ModelOptions {
     int threads = 0;
     int64_t n_context = 0;
     int64_t state_budget = 0;  // bytes, 0: a part of the free memory
+    StateCoding state_form = StateCoding::exact;
     KvTypes kv_types;
     LoadOptions load;
     bool no_speculation = false;

@@ -12,8 +12,11 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Saved in an instant, so after every answer and not only at the end.
+// Saved in an instant, so after every answer at once.
 constexpr int64_t kMostBytesToKeepAtOnce = int64_t{4} << 20;
+// Larger states are hundreds of megabytes: written in the background when a crash would cost so
+// many tokens.
+constexpr int64_t kTokensWorthKeeping = 512;
 constexpr uint64_t kMostStateFolderBytes = uint64_t{8} << 30;
 constexpr const char* kSummaryRequest =
     "Summarise our conversation so far, so that it can be continued from your summary alone: "
@@ -75,7 +78,7 @@ private:
 }  // namespace
 
 Conversation::Conversation(const Engine& engine, Session& session, ChatStore& store, int64_t chat,
-                           std::filesystem::path state_folder)
+                           std::filesystem::path state_folder, StateCoding coding)
     : engine_(engine),
       session_(session),
       store_(store),
@@ -83,7 +86,9 @@ Conversation::Conversation(const Engine& engine, Session& session, ChatStore& st
       chat_(store.chat(chat)),
       settings_(settings_from_json(chat_.settings)),
       opened_(local_now()),
-      state_folder_(std::move(state_folder)) {
+      state_folder_(std::move(state_folder)),
+      save_options_{.coding = coding},
+      saver_(session) {
     restore_state();
 }
 
@@ -104,11 +109,32 @@ void Conversation::restore_state() {
 void Conversation::keep_state() {
     if (state_folder_.empty() || !state_is_new_) return;
     state_is_new_ = false;
+    n_not_kept_ = 0;
+    if (saver_.finish()) return;
     try {
         const std::filesystem::path file = state_file(state_folder_, chat_.id);
-        session_.save(file);
+        session_.save(file, save_options_);
         trim_state_folder(state_folder_, file, kMostStateFolderBytes);
         state_notice_.clear();
+    } catch (const std::exception& error) {
+        state_notice_ = fmt::format("The chat will be read again next time: {}", error.what());
+    }
+}
+
+void Conversation::take_session_back() {
+    if (saver_.stop()) n_not_kept_ = 0;
+}
+
+void Conversation::keep_state_soon(int64_t n_new_tokens) {
+    n_not_kept_ += n_new_tokens;
+    const ContextUsage now = usage();
+    if (now.state_bytes + now.cache_bytes <= kMostBytesToKeepAtOnce) return keep_state();
+    if (state_folder_.empty() || n_not_kept_ < kTokensWorthKeeping) return;
+    try {
+        const std::filesystem::path file = state_file(state_folder_, chat_.id);
+        saver_.start(file, save_options_, [folder = state_folder_, file] {
+            trim_state_folder(folder, file, kMostStateFolderBytes);
+        });
     } catch (const std::exception& error) {
         state_notice_ = fmt::format("The chat will be read again next time: {}", error.what());
     }
@@ -141,6 +167,7 @@ AnswerReport Conversation::answer(int64_t question, const OnText& on_text,
                                   const Cancelled& cancelled) {
     StoredAnswer stored(store_, chat_.id, question);
     reload();
+    take_session_back();
     state_is_new_ = true;
     const auto on_piece = [&](TextPart part, std::string_view text) {
         stored.append(part, text);
@@ -152,8 +179,7 @@ AnswerReport Conversation::answer(int64_t question, const OnText& on_text,
         GenerateResult result =
             engine_.generate(session_, prompt, generate_options(), on_piece, cancelled);
         stored.finish(state_of(result.reason), stats_of(result));
-        const ContextUsage now = usage();
-        if (now.state_bytes + now.cache_bytes <= kMostBytesToKeepAtOnce) keep_state();
+        keep_state_soon(result.n_read + result.n_generated);
         return {std::move(result), stored.id()};
     } catch (const std::exception& error) {
         stored.finish(MessageState::failed, Json::Object{{"error", error.what()}});
@@ -209,6 +235,7 @@ AnswerReport Conversation::summarise_and_answer(const OnText& on_text, const Can
     GenerateOptions options = generate_options();
     options.max_tokens = n_room;
     options.reasoning_budget = 0;
+    take_session_back();
     GenerateResult summary = engine_.generate(
         session_, prompt_for(before, Thinking::off), options,
         [&](TextPart, std::string_view text) { on_text(TextPart::thought, text); }, cancelled);

@@ -6,10 +6,12 @@
 // retry or an edit is a sibling of the old message. The session finds out by itself how little of
 // the new prompt has to be read (models/session.h).
 //
-// One thread at a time. The engine, session and store must outlive the conversation.
+// One thread at a time. The engine, session and store must outlive the conversation, and only it
+// may change the session while it is open.
 #pragma once
 
 #include "app/answer_settings.h"
+#include "app/background_save.h"
 #include "app/chat_store.h"
 #include "app/engine.h"
 
@@ -46,9 +48,9 @@ class Conversation {
 public:
     // Opens a chat of the store. Throws Error{usage} if it is open elsewhere already. What the
     // model has read of it comes from its file in `state_folder` if there is one that fits, else it
-    // is read again when it is needed. Without a folder nothing is kept.
+    // is read again when it is needed. Without a folder nothing is kept; `coding`: how it is.
     Conversation(const Engine& engine, Session& session, ChatStore& store, int64_t chat,
-                 std::filesystem::path state_folder = {});
+                 std::filesystem::path state_folder = {}, StateCoding coding = StateCoding::exact);
     // Keeps the state.
     ~Conversation();
     Conversation(const Conversation&) = delete;
@@ -59,7 +61,7 @@ public:
     // Why the last state that was to be restored or kept was not; empty if it was.
     const std::string& state_notice() const { return state_notice_; }
     // Keeps what the model has read for the next time. Call before the session turns to another
-    // chat; after a small answer it happens by itself.
+    // chat; after an answer it happens by itself now and then, while the user reads.
     void keep_state();
 
     // From the first message to the newest one of the branch that is shown.
@@ -108,6 +110,8 @@ private:
     size_t n_to_summarise(const std::vector<Message>& messages, int64_t n_room) const;
     int64_t add_summary_branch(const std::string& summary, const std::vector<Message>& kept);
     void restore_state();
+    void take_session_back();
+    void keep_state_soon(int64_t n_new_tokens);
     void reload() { chat_ = store_.chat(chat_.id); }
 
     const Engine& engine_;
@@ -120,7 +124,10 @@ private:
     OnPrompt on_prompt_;
     std::filesystem::path state_folder_;
     std::string state_notice_;
+    SaveOptions save_options_;
     bool state_is_new_ = false;  // the model has read or written since it was kept
+    int64_t n_not_kept_ = 0;     // tokens that it would have to read again after a crash
+    BackgroundSave saver_;
 };
 
 }  // namespace nemo

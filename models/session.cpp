@@ -2,7 +2,6 @@
 
 #include "core/error.h"
 #include "core/memory_info.h"
-#include "models/state_file.h"
 
 #include <algorithm>
 #include <optional>
@@ -272,8 +271,9 @@ SyncResult Session::sync(std::span<const int32_t> ids, std::span<const int64_t> 
 
 // ---- Files ----
 
-void Session::save(const std::filesystem::path& path, const SaveOptions& options) {
-    const BudgetGuard guard(*this);
+std::optional<AtomicFile> Session::write_states(const std::filesystem::path& path,
+                                                std::span<const Checkpoint* const> kept,
+                                                const StateFileOptions& options) const {
     const auto view = [&](std::span<const int32_t> tokens, const float* recurrent,
                           const KvPages& pages, std::optional<CheckpointKind> kind) {
         return StateView{
@@ -282,14 +282,31 @@ void Session::save(const std::filesystem::path& path, const SaveOptions& options
     std::vector<StateView> states;
     if (!tokens_.empty())
         states.push_back(view(tokens_, state_.recurrent(), state_.pages(), std::nullopt));
-    for (Checkpoint* item : checkpoints_.best_to_save(tokens_, options.n_checkpoints))
-        if (checkpoints_.load(*item))
-            states.push_back(
-                view(item->tokens, item->state.recurrent.get(), item->state.pages, item->kind));
+    for (const Checkpoint* item : kept)
+        states.push_back(
+            view(item->tokens, item->state.recurrent.get(), item->state.pages, item->kind));
     const bool logits_fit = has_logits_ && options.coding == StateCoding::exact;
-    write_state_file(path, model_, state_, states,
-                     logits_fit ? std::span<const float>(logits_) : std::span<const float>(),
-                     options.coding);
+    return write_state_file(path, model_, state_, states,
+                            logits_fit ? std::span<const float>(logits_) : std::span<const float>(),
+                            options);
+}
+
+void Session::save(const std::filesystem::path& path, const SaveOptions& options) {
+    const BudgetGuard guard(*this);
+    std::vector<const Checkpoint*> kept;
+    for (Checkpoint* item : checkpoints_.best_to_save(tokens_, options.n_checkpoints))
+        if (checkpoints_.load(*item)) kept.push_back(item);
+    write_states(path, kept, {.coding = options.coding})->commit();
+}
+
+std::optional<AtomicFile> Session::write_states(const std::filesystem::path& path,
+                                                const SaveOptions& options,
+                                                const Cancelled& cancelled) {
+    std::vector<const Checkpoint*> kept;
+    for (const Checkpoint* item : checkpoints_.best_to_save(tokens_, options.n_checkpoints))
+        if (item->in_memory()) kept.push_back(item);
+    return write_states(path, kept,
+                        {.coding = options.coding, .n_threads = 1, .cancelled = cancelled});
 }
 
 void Session::restore(const std::filesystem::path& path) {

@@ -4,12 +4,13 @@
 
 #include "models/checkpoints.h"
 #include "models/model.h"
-#include "models/state_blocks.h"
+#include "models/state_file.h"
 
 #include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -69,6 +70,11 @@ public:
     // Writes the state and the checkpoints that are most likely to be needed to a file that only
     // the user may read. Throws Error{runtime} if it cannot be written.
     void save(const std::filesystem::path& path, const SaveOptions& options = {});
+    // For another thread, while nothing changes the session: the first and longer part of save(),
+    // with one thread and of checkpoints only those in memory. The caller commits the file, and the
+    // session may go on then. nullopt if cancelled, which takes some milliseconds.
+    std::optional<AtomicFile> write_states(const std::filesystem::path& path,
+                                           const SaveOptions& options, const Cancelled& cancelled);
     // Becomes what was saved. Throws Error{bad_file} with the reason if the file is damaged or does
     // not belong to this model, these cache types and this context; the session stays as it was.
     void restore(const std::filesystem::path& path);
@@ -94,6 +100,9 @@ public:
 
 private:
     class BudgetGuard;
+    std::optional<AtomicFile> write_states(const std::filesystem::path& path,
+                                           std::span<const Checkpoint* const> kept,
+                                           const StateFileOptions& options) const;
     void check_tokens(std::span<const int32_t> tokens, int64_t n_before) const;
     int64_t n_reusable_live(std::span<const int32_t> ids) const;
     // The state was left in the middle of something.

@@ -1,13 +1,12 @@
 #include "models/state_file.h"
 
-#include "core/atomic_file.h"
 #include "core/error.h"
 #include "core/mapped_file.h"
 #include "core/thread_pool.h"
 #include "models/state_directory.h"
 
 #include <algorithm>
-#include <functional>
+#include <atomic>
 #include <unordered_map>
 
 namespace nemo {
@@ -58,22 +57,31 @@ public:
         directory_.logits.resize(1);
     }
 
-    void write(AtomicFile& file) {
+    // False if cancelled.
+    bool write(AtomicFile& file, const StateFileOptions& options) {
+        std::atomic<bool> is_cancelled = false;
+        const auto cancelled = [&] {
+            if (options.cancelled && options.cancelled()) is_cancelled = true;
+            return is_cancelled.load();
+        };
         file.write(directory_.encoded());  // to be replaced: only the length is right
         const std::vector<PackJob> jobs = pack_jobs();
-        ThreadPool pool(n_threads_for(n_raw_bytes()));
+        ThreadPool pool(options.n_threads > 0 ? options.n_threads : n_threads_for(n_raw_bytes()));
         // As much in memory at a time as keeps all threads busy.
         const size_t n_batch = 8 * static_cast<size_t>(pool.n_threads());
         for (size_t first = 0; first < jobs.size(); first += n_batch) {
             std::vector<PackedBlock> blocks(std::min(n_batch, jobs.size() - first));
             pool.parallel_for(std::ssize(blocks), 1, [&](int64_t i, int64_t, int) {
+                if (cancelled()) return;
                 const auto index = static_cast<size_t>(i);
                 blocks[index] = jobs[first + index].pack();
                 *jobs[first + index].entry = blocks[index].entry();
             });
+            if (cancelled()) return false;
             for (const PackedBlock& block : blocks) file.write(block.stored);
         }
         file.overwrite(0, directory_.encoded());
+        return true;
     }
 
 private:
@@ -217,15 +225,17 @@ private:
 
 }  // namespace
 
-void write_state_file(const std::filesystem::path& path, const Model& model,
-                      const SequenceState& layout, std::span<const StateView> states,
-                      std::span<const float> logits, StateCoding coding) {
-    StateWriter writer(model, layout, coding);
+std::optional<AtomicFile> write_state_file(const std::filesystem::path& path, const Model& model,
+                                           const SequenceState& layout,
+                                           std::span<const StateView> states,
+                                           std::span<const float> logits,
+                                           const StateFileOptions& options) {
+    StateWriter writer(model, layout, options.coding);
     for (const StateView& state : states) writer.add(state);
     if (!logits.empty()) writer.set_logits(logits);
-    AtomicFile file(path, FileAccess::owner_only);
-    writer.write(file);
-    file.commit();
+    std::optional<AtomicFile> file(std::in_place, path, FileAccess::owner_only);
+    if (!writer.write(*file, options)) file.reset();
+    return file;
 }
 
 StoredStates read_state_file(const std::filesystem::path& path, const Model& model,

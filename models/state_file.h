@@ -3,12 +3,14 @@
 // look like: models/state_directory.h.
 #pragma once
 
+#include "core/atomic_file.h"
 #include "models/checkpoints.h"
 #include "models/model.h"
 #include "models/state_blocks.h"
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <span>
 #include <vector>
@@ -22,11 +24,20 @@ struct StateView {
     std::optional<CheckpointKind> kind;  // none: the live state, which comes first
 };
 
+struct StateFileOptions {
+    StateCoding coding = StateCoding::exact;
+    int n_threads = 0;                // 0: one per core
+    std::function<bool()> cancelled;  // asked before each block, by any thread
+};
+
 // `layout`: any state of the session. `logits`: after the live state's last token, or empty. The
-// file is replaced in one step and readable by nobody else. Throws Error{runtime}.
-void write_state_file(const std::filesystem::path& path, const Model& model,
-                      const SequenceState& layout, std::span<const StateView> states,
-                      std::span<const float> logits, StateCoding coding);
+// file takes the place of `path` when the caller commits it; it is readable by nobody else. nullopt
+// if it was cancelled. Throws Error{runtime}.
+std::optional<AtomicFile> write_state_file(const std::filesystem::path& path, const Model& model,
+                                           const SequenceState& layout,
+                                           std::span<const StateView> states,
+                                           std::span<const float> logits,
+                                           const StateFileOptions& options);
 
 struct StoredStates {
     std::optional<Checkpoint> live;
