@@ -180,7 +180,10 @@ ConversionPlan make_checkpoint_plan(const std::filesystem::path& directory, cons
 
 ConversionPlan make_plan(const std::filesystem::path& input, const std::optional<OutputType>& type,
                          PredictionHead head) {
-    const std::filesystem::file_status status = std::filesystem::status(input);
+    std::error_code error;
+    const std::filesystem::file_status status = std::filesystem::status(input, error);
+    if (status.type() == std::filesystem::file_type::none)
+        fail(ErrorCode::bad_file, "{}: cannot open: {}", input.string(), error.message());
     if (std::filesystem::is_directory(status))
         return make_checkpoint_plan(input, type.value_or(uniform_output_type(kDefaultType)), head);
     if (std::filesystem::is_regular_file(status)) return make_gguf_plan(input, type, head);

@@ -294,9 +294,10 @@ SafetensorsSet SafetensorsSet::open(const std::filesystem::path& directory) {
     }
     if (has_head_file) shard_names.insert(kHeadName);
     for (const std::string& name : shard_names) {
-        if (!std::filesystem::exists(directory / name)) {
-            fail(ErrorCode::bad_file, "{}: the shard {} is missing", index_path.string(),
-                 to_json_text(Json(name)));
+        std::error_code error;
+        if (!std::filesystem::exists(directory / name, error)) {
+            fail(ErrorCode::bad_file, "{}: the shard {} {}", index_path.string(),
+                 to_json_text(Json(name)), error ? "is no file: " + error.message() : "is missing");
         }
         set.add_file(directory / name);
     }

@@ -108,6 +108,9 @@ int report_exception(std::string_view program, const std::exception& exception) 
     } else if (dynamic_cast<const std::bad_alloc*>(&exception) != nullptr) {
         code = ErrorCode::out_of_memory;
         message = "out of memory";
+    } else if (const auto* problem =
+                   dynamic_cast<const std::filesystem::filesystem_error*>(&exception)) {
+        message = fmt::format("{}: {}", problem->path1().string(), problem->code().message());
     }
     write_stderr(fmt::format("{}: {}\n", program, terminal_safe_line(message)));
     return static_cast<int>(code);

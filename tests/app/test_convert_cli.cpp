@@ -115,6 +115,13 @@ TEST_CASE("nemo-convert's mistakes have the documented exit codes") {
     CHECK(unknown.status == 2);
     CHECK(contains(unknown.err, "F32, F16, BF16, Q8_0, Q4_0"));
     CHECK(run_convert({(folder / "nowhere").string(), out}).status == 3);
+    const std::string too_long(300, 'n');
+    const ProcessResult no_input = run_convert({too_long, out});
+    CHECK(no_input.status == 3);
+    CHECK(contains(no_input.err, too_long + ": cannot open: File name too long"));
+    const ProcessResult no_output = run_convert({kDense, too_long});
+    CHECK(no_output.status == 1);
+    CHECK(no_output.err == "nemo-convert: " + too_long + ": File name too long\n");
     CHECK(run_convert({kDense, (folder / "no/such/folder.gguf").string()}).status == 1);
     CHECK(n_entries(folder / "") == 0);
     const ProcessResult help = run_convert({"--help"});

@@ -174,6 +174,8 @@ TEST_CASE("a shard index is not trusted") {
     }
     shards.write_index(R"({"a":"m-1.safetensors","b":"m-3.safetensors"})");
     check_contains(shards.message(), "the shard \"m-3.safetensors\" is missing");
+    shards.write_index(R"({"a":")" + std::string(300, 'n') + R"("})");
+    check_contains(shards.message(), "nnn\" is no file: File name too long");
     shards.write_index(R"({"a":"m-1.safetensors","c":"m-2.safetensors"})");
     check_contains(shards.message(), "tensor \"c\" should be in");
     shards.write_index(R"({"a":"m-2.safetensors","b":"m-1.safetensors"})");
