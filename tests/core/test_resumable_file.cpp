@@ -89,6 +89,24 @@ void flip_byte(const std::filesystem::path& path, uint64_t offset) {
     file.put(static_cast<char>(byte ^ 1));
 }
 
+// Resumes in a process whose files may not grow beyond `n_limit_bytes` from then on: how it failed.
+int exit_code_of_limited_run(const std::filesystem::path& target, rlim_t n_limit_bytes) {
+    ResumableFile file(target, kLayout, OnRestart::resume);
+    file.go_on_after(file.n_kept(), [](std::span<const std::byte>) {});
+    std::signal(SIGXFSZ, SIG_IGN);
+    const rlimit limit = {n_limit_bytes, n_limit_bytes};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+    const std::string rest = body().substr(file.n_written() - kHead);
+    try {
+        file.write(bytes_of(rest));
+        file.seal(std::string(kHead, 'h'));
+    } catch (const Error& error) {
+        const bool is_named = std::string(error.what()).find("cannot write") != std::string::npos;
+        return is_named ? static_cast<int>(error.code()) : 101;
+    }
+    return 100;
+}
+
 }  // namespace
 
 TEST_CASE("a run goes on where a killed one stopped") {
@@ -169,23 +187,7 @@ TEST_CASE("a piece that the disk refuses ends the writing, and what came before 
     }
     const pid_t child = ::fork();
     REQUIRE(child >= 0);
-    if (child == 0) {
-        std::signal(SIGXFSZ, SIG_IGN);
-        ResumableFile file(folder / "out", kLayout, OnRestart::resume);
-        file.go_on_after(file.n_kept(), [](std::span<const std::byte>) {});
-        const rlimit limit = {6'000'000, 6'000'000};
-        ::setrlimit(RLIMIT_FSIZE, &limit);
-        const std::string rest = body().substr(file.n_written() - kHead);
-        try {
-            file.write(bytes_of(rest));
-            file.seal(std::string(kHead, 'h'));
-        } catch (const Error& error) {
-            const bool is_named =
-                std::string(error.what()).find("cannot write") != std::string::npos;
-            ::_exit(is_named ? static_cast<int>(error.code()) : 101);
-        }
-        ::_exit(100);
-    }
+    if (child == 0) ::_exit(exit_code_of_limited_run(folder / "out", 6'000'000));
     int status = 0;
     REQUIRE(::waitpid(child, &status, 0) == child);
     CHECK(WIFEXITED(status));
