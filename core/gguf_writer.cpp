@@ -11,6 +11,7 @@ namespace nemo {
 namespace {
 
 constexpr uint64_t kAlignment = 32;
+constexpr size_t kWriteBytes = size_t{64} << 10;  // still cached when its checksums are computed
 
 uint64_t padded(uint64_t n_bytes) {
     return (n_bytes + kAlignment - 1) / kAlignment * kAlignment;
@@ -244,9 +245,13 @@ void GgufWriter::write(std::span<const std::byte> bytes) {
     NEMO_ASSERT(bytes.size() <= n_wanted - n_current_bytes_);
     const bool ends = n_current_bytes_ + bytes.size() == n_wanted;
     const std::span padding(kZeros, ends ? padded(n_wanted) - n_wanted : 0);
-    file_.write(bytes);
+    while (!bytes.empty()) {
+        const std::span piece = bytes.first(std::min(bytes.size(), kWriteBytes));
+        file_.write(piece);
+        add(piece);
+        bytes = bytes.subspan(piece.size());
+    }
     file_.write(padding);
-    add(bytes);
     if (!padding.empty()) add(padding);
 }
 

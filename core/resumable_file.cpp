@@ -86,35 +86,33 @@ void ResumableFile::adopt_leftovers() {
         if (!record.belongs_to(layout_) || record.n_kept <= n_kept_) continue;
         std::swap(file_, leftover);
         n_kept_ = record.n_kept;
-        flushed_checksum_ = record.kept_checksum;
+        checksum_ = record.kept_checksum;
         sequence_ = record.sequence;
     }
 }
 
 void ResumableFile::begin_anew() {
     n_kept_ = n_flushed_ = n_buffered_ = 0;
-    flushed_checksum_ = 0;
+    checksum_ = 0;
 }
 
 bool ResumableFile::go_on_after(uint64_t n_bytes, const Visitor& visit) {
     NEMO_ASSERT(n_bytes <= n_kept_ && n_bytes >= layout_.n_head_bytes);
     buffer_.reserve(kBufferBytes);
     const uint64_t n_whole = n_bytes / kBlockBytes * kBlockBytes;
-    uint32_t checksum = 0, whole_checksum = 0;
+    uint32_t checksum = 0, used_checksum = 0;
     uint64_t offset = layout_.n_head_bytes;
     while (offset < n_kept_) {
-        // Pieces end where something is wanted: at the whole blocks' end and at n_bytes.
         uint64_t end = std::min(n_kept_, offset + kBufferBytes);
-        for (const uint64_t stop : {n_whole, n_bytes})
-            if (stop > offset) end = std::min(end, stop);
+        if (n_bytes > offset) end = std::min(end, n_bytes);
         const std::span piece(buffer_.data(), static_cast<size_t>(end - offset));
         if (file_.read_at(offset, piece) != piece.size()) break;
         checksum = crc32c(piece, checksum);
         if (end <= n_bytes) visit(piece);
-        if (end == n_whole) whole_checksum = checksum;
+        if (end == n_bytes) used_checksum = checksum;
         offset = end;
     }
-    if (offset < n_kept_ || checksum != flushed_checksum_) {
+    if (offset < n_kept_ || checksum != checksum_) {
         begin_anew();
         set_direct(true);
         return false;
@@ -122,7 +120,7 @@ bool ResumableFile::go_on_after(uint64_t n_bytes, const Visitor& visit) {
     // The last block was written in part, or is to be written anew.
     n_flushed_ = n_whole;
     n_buffered_ = static_cast<size_t>(n_bytes - n_whole);
-    flushed_checksum_ = whole_checksum;
+    checksum_ = used_checksum;
     if (file_.read_at(n_whole, std::span(buffer_.data(), n_buffered_)) != n_buffered_)
         fail(ErrorCode::runtime, "{}: the file it was begun in cannot be read",
              file_.target().string());
@@ -141,6 +139,7 @@ void ResumableFile::leave_place_for_head() {
     if (n_written() > 0) return;
     const std::vector<std::byte> place(layout_.n_head_bytes);
     put(place);
+    checksum_ = 0;
 }
 
 void ResumableFile::write(std::span<const std::byte> bytes) {
@@ -156,6 +155,7 @@ void ResumableFile::put(std::span<const std::byte> bytes) {
     while (!bytes.empty()) {
         const size_t n = std::min(bytes.size(), kBufferBytes - n_buffered_);
         std::memcpy(buffer_.data() + n_buffered_, bytes.data(), n);
+        checksum_ = crc32c(bytes.first(n), checksum_);
         n_buffered_ += n;
         bytes = bytes.subspan(n);
         if (n_buffered_ == kBufferBytes) flush(/*is_last=*/false);
@@ -167,11 +167,7 @@ void ResumableFile::put(std::span<const std::byte> bytes) {
 void ResumableFile::flush(bool is_last) {
     const std::span blocks(buffer_.data(), static_cast<size_t>(whole_blocks(n_buffered_)));
     std::memset(buffer_.data() + n_buffered_, 0, blocks.size() - n_buffered_);
-    const uint64_t head_end = std::clamp(layout_.n_head_bytes, n_flushed_, n_written());
-    const auto n_head = static_cast<size_t>(head_end - n_flushed_);
-    flushed_checksum_ =
-        crc32c(std::span(buffer_.data() + n_head, n_buffered_ - n_head), flushed_checksum_);
-    const Kept kept = {n_written(), flushed_checksum_};
+    const Kept kept = {n_written(), checksum_};
     if (!writes_) writes_.emplace(/*max_pending=*/1);
     writes_->run([this, blocks, offset = n_flushed_, kept, is_last] {
         write_piece(blocks, offset);

@@ -91,7 +91,7 @@ private:
     size_t n_buffered_ = 0;
     uint64_t n_flushed_ = 0;  // where the buffer begins in the file, a multiple of the block size
     uint64_t n_kept_ = 0;
-    uint32_t flushed_checksum_ = 0;  // of the bytes from the head's end to n_flushed_
+    uint32_t checksum_ = 0;  // of the bytes from the head's end to the last one
     bool is_direct_ = false;
 
     // Used by the task alone while one is pending.
