@@ -137,10 +137,33 @@ void PanelProduct::pack(const TierOps& ops, ThreadPool& pool, QuantFormat format
         });
 }
 
-void PanelProduct::multiply_panels(const TierOps& ops, QuantFormat format, const TensorView& view,
-                                   int64_t first_row, int64_t n_panels, float* sums,
+void PanelProduct::store_tile(const TierOps& ops, const Target& target, int64_t first_row,
+                              int64_t tile, const float* sums) const {
+    const int64_t n_out = target.weight.n_out(), first_token = tile * kTileWidth;
+    ops.store_tile({.tile = sums,
+                    .tile_stride = kPanelRows,
+                    .n_rows = std::min<int64_t>(kPanelRows, n_out - first_row),
+                    .n_tokens = std::min<int64_t>(kTileWidth, std::ssize(rows_) - first_token),
+                    .factor = matrix_scale(target.weight, first_row),
+                    .bias = target.bias != nullptr ? target.bias + first_row : nullptr,
+                    .kind = store_kind(target.epilogue),
+                    .y = target.y + first_token * n_out + first_row,
+                    .y_stride = n_out});
+}
+
+void PanelProduct::fetch_target(const Target& target, int64_t first_row, int64_t tile) const {
+    const int64_t n_out = target.weight.n_out();
+    const int64_t first = tile * kTileWidth, end = std::min(first + kTileWidth, std::ssize(rows_));
+    for (int64_t t = first; t < end; ++t)
+        for (int64_t row = first_row; row < std::min(first_row + kPanelRows, n_out); row += 16)
+            __builtin_prefetch(target.y + t * n_out + row, 1, 2);
+}
+
+void PanelProduct::multiply_panels(const TierOps& ops, QuantFormat format, const Target& target,
+                                   int64_t first_row, int64_t n_panels,
                                    ThreadScratch& scratch) const {
     const QuantTraits& traits = packed_.traits;
+    const TensorView& view = target.weight.view;
     const int64_t n = packed_.n, n_tiles = packed_.n_tiles, row_bytes = view.row_bytes();
     const auto* rows = reinterpret_cast<const unsigned char*>(view.row(first_row));
     const auto bytes_of = [&](int64_t columns) {
@@ -153,9 +176,12 @@ void PanelProduct::multiply_panels(const TierOps& ops, QuantFormat format, const
     unsigned char* panel = scratch.panel.get(kPanelRows * kSliceColumns);
     float* scales = scratch.panel_scales.get(kPanelRows * kSliceColumns / traits.group *
                                              traits.panel_rows_per_group());
-    std::fill_n(sums, n_panels * n_tiles * kTileWidth * kPanelRows, 0.0f);
+    const int64_t n_sums = n_panels * n_tiles * kTileWidth * kPanelRows;
+    float* sums = scratch.sums.get(n_sums);
+    std::fill_n(sums, n_sums, 0.0f);
     for (int64_t k = 0; k < n; k += kSliceColumns) {
         const int64_t n_columns = packed_.n_columns(k);
+        const bool last = k + n_columns == n;
         for (int64_t p = 0; p < n_panels; ++p) {
             ops.expand_panel[static_cast<int>(format)]({.rows = rows + p * kPanelRows * row_bytes,
                                                         .row_bytes = row_bytes,
@@ -170,14 +196,19 @@ void PanelProduct::multiply_panels(const TierOps& ops, QuantFormat format, const
                                      row_bytes, next_k < n ? n_rows_of(next_p) : 0,
                                      bytes_of(packed_.n_columns(next_k)));
             for (int64_t tile = 0; tile < n_tiles; ++tile) {
+                float* tile_sums = sums + (p * n_tiles + tile) * kTileWidth * kPanelRows;
                 prefetcher.advance(tile + 1, n_tiles);
+                if (last) fetch_target(target, first_row + p * kPanelRows, tile + 1);
                 multiply_tile({.panel = panel,
                                .scales = scales,
                                .x = packed_.tile_codes(k, tile),
                                .info = packed_.tile_info(k, tile),
                                .n_groups = n_columns / traits.group,
                                .narrow = packed_.is_narrow(k, tile),
-                               .c = sums + (p * n_tiles + tile) * kTileWidth * kPanelRows});
+                               .c = tile_sums});
+                // At once, so that memory takes the results while the next tiles are computed.
+                if (last)
+                    store_tile(ops, target, first_row + p * kPanelRows, tile, tile_sums);
             }
         }
     }
@@ -196,24 +227,10 @@ void PanelProduct::run(const TierOps& ops, ThreadPool& pool, QuantFormat format,
         for (int64_t i = t; i < t + n_block; ++i)
             rows_.push_back(x + (order.empty() ? i : order[static_cast<size_t>(i)]) * n);
         pack(ops, pool, format, n);
-        const int64_t panel_sums = packed_.n_tiles * kTileWidth * kPanelRows;
+        const Target target = {weight, bias, epilogue, y + t * n_out};
         pool.parallel_for(n_panels, most, [&](int64_t begin, int64_t end, int thread) {
-            ThreadScratch& scratch = threads_[static_cast<size_t>(thread)];
-            float* sums = scratch.sums.get(most * panel_sums);
-            multiply_panels(ops, format, weight.view, begin * kPanelRows, end - begin, sums,
-                            scratch);
-            for (int64_t p = begin; p < end; ++p) {
-                const int64_t row = p * kPanelRows;
-                ops.store_tile({.tile = sums + (p - begin) * panel_sums,
-                                .tile_stride = kPanelRows,
-                                .n_rows = std::min<int64_t>(kPanelRows, n_out - row),
-                                .n_tokens = n_block,
-                                .factor = matrix_scale(weight, row),
-                                .bias = bias != nullptr ? bias + row : nullptr,
-                                .kind = store_kind(epilogue),
-                                .y = y + t * n_out + row,
-                                .y_stride = n_out});
-            }
+            multiply_panels(ops, format, target, begin * kPanelRows, end - begin,
+                            threads_[static_cast<size_t>(thread)]);
         });
     }
 }

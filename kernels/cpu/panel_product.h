@@ -58,11 +58,20 @@ private:
     void pack_token(const TierOps& ops, const float* x, int64_t token, ThreadScratch& scratch);
     // The info of a group; `sums`, `magnitudes`: of 16 codes each. Returns whether it is narrow.
     bool pack_info(const int32_t* sums, const int32_t* magnitudes, float scale, float* info) const;
-    // sums [n_panels][tokens][64] = rows [first_row, first_row + 64 * n_panels) times all packed
-    // tokens.
-    void multiply_panels(const TierOps& ops, QuantFormat format, const TensorView& view,
-                         int64_t first_row, int64_t n_panels, float* sums,
-                         ThreadScratch& scratch) const;
+    // Where the products of the packed tokens go: y of the first of them.
+    struct Target {
+        const Weight& weight;
+        const float* bias;
+        Epilogue epilogue;
+        float* y;
+    };
+    // Rows [first_row, first_row + 64 * n_panels).
+    void multiply_panels(const TierOps& ops, QuantFormat format, const Target& target,
+                         int64_t first_row, int64_t n_panels, ThreadScratch& scratch) const;
+    void fetch_target(const Target& target, int64_t first_row, int64_t tile) const;
+    // sums [tokens][64] of a tile.
+    void store_tile(const TierOps& ops, const Target& target, int64_t first_row, int64_t tile,
+                    const float* sums) const;
 
     std::vector<const float*> rows_;  // of the tokens that are packed
     Packed packed_ = {};

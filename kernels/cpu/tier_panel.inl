@@ -67,7 +67,10 @@ NEMO_INLINE float round_to_11_bits(float value) {
 NEMO_INLINE float quantize_group(const float* x, int64_t n, int8_t* codes, int32_t* sums,
                                  int32_t* magnitudes) {
     Vec16 most = splat(0.0f);
-    for (int64_t i = 0; i < n; i += 16) most = larger_magnitude(load(x + i), most);
+    for (int64_t i = 0; i < n; i += 16) {
+        __builtin_prefetch(x + i + 1024);
+        most = larger_magnitude(load(x + i), most);
+    }
     const float largest = largest_lane(most);
     const float d = largest / 127.0f;
     // Smaller values than 2^-126 have no finite inverse; they count as zero.
