@@ -7,6 +7,7 @@
 #include "core/thread_pool.h"
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/experts.h"
+#include "kernels/cpu/float_product.h"
 #include "kernels/cpu/mamba.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/panel_product.h"
@@ -35,6 +36,7 @@ public:
         : pool_(n_threads),
           ops_(ops),
           panels_(pool_.n_threads()),
+          float_panels_(pool_.n_threads()),
           attention_(pool_.n_threads()),
           mamba_(pool_.n_threads()),
           tiles_(static_cast<size_t>(pool_.n_threads())),
@@ -98,8 +100,12 @@ public:
                 observer_->observe(weight, 0, x + t * weight.n_in());
         const DotPlan plan = plan_dot(ops_, weight.view.dtype);
         const float* bias_values = bias.present() ? bias.f32() : nullptr;
-        if (plan.quantized && n_tokens > kSmallBatch) {
-            panels_.run(ops_, pool_, plan.format, weight, x, n_tokens, bias_values, epilogue, y);
+        if (n_tokens > kSmallBatch) {
+            if (plan.quantized)
+                panels_.run(ops_, pool_, plan.format, weight, x, n_tokens, bias_values, epilogue,
+                            y);
+            else
+                float_panels_.run(ops_, pool_, plan, weight, x, n_tokens, bias_values, epilogue, y);
             return;
         }
         input_.prepare(ops_, pool_, plan, x, weight.n_in(), n_tokens);
@@ -186,6 +192,7 @@ private:
     MatmulObserver* observer_ = nullptr;
     DotInput input_;
     PanelProduct panels_;
+    FloatProduct float_panels_;
     Experts experts_;
     Attention attention_;
     Mamba mamba_;

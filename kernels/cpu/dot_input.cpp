@@ -56,11 +56,11 @@ QuantFormat quant_format(DType dtype) {
 DotPlan plan_dot(const TierOps& ops, DType dtype) {
     switch (dtype) {
         case DType::f32:
-            return {.dot = ops.dot_f32};
+            return {.dot = ops.dot_f32, .widen = ops.widen_f32};
         case DType::f16:
-            return {.dot = ops.dot_f16};
+            return {.dot = ops.dot_f16, .widen = ops.widen_f16};
         case DType::bf16:
-            return {.dot = ops.dot_bf16};
+            return {.dot = ops.dot_bf16, .widen = ops.widen_bf16};
         default:
             break;
     }

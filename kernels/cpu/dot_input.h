@@ -13,9 +13,11 @@
 
 namespace nemo {
 
-// How rows of a format meet activations: as floats through `dot`, or by a block format's kernels.
+// How rows of a format meet activations: as floats through `dot` or, many tokens, `widen`; or by a
+// block format's kernels.
 struct DotPlan {
     TierOps::Dot dot = nullptr;
+    TierOps::Widen widen = nullptr;
     bool quantized = false;
     QuantFormat format = QuantFormat::count;
 

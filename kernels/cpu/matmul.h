@@ -2,8 +2,8 @@
 //
 // F32, F16 and BF16 rows are dotted as they are. All block formats meet activations quantized to
 // int8, once per call. The work is split over output rows in pieces, and within a piece over blocks
-// of tokens; neither changes a result. Of block formats, calls of up to kSmallBatch tokens read the
-// weights by strips (here), more by panels (panel_product.h), with the same bits.
+// of tokens; neither changes a result. Calls of up to kSmallBatch tokens read the weights by rows
+// or strips (here), more by panels (panel_product.h, float_product.h), with the same bits.
 #pragma once
 
 #include "core/thread_pool.h"

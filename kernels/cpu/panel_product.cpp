@@ -75,7 +75,7 @@ bool PanelProduct::pack_info(const int32_t* sums, const int32_t* magnitudes, flo
     } else {
         for (int j = 0; j < n_subs; ++j) {
             const int32_t sum = sum_of(sums, j);
-            put((traits.single() ? kSumBiasBits : 0) - traits.offset * sum);
+            put((traits.is_biased() ? kSumBiasBits : 0) - traits.offset * sum);
             if (traits.has_min) put(static_cast<float>(sum));
         }
     }
@@ -207,8 +207,7 @@ void PanelProduct::multiply_panels(const TierOps& ops, QuantFormat format, const
                                .narrow = packed_.is_narrow(k, tile),
                                .c = tile_sums});
                 // At once, so that memory takes the results while the next tiles are computed.
-                if (last)
-                    store_tile(ops, target, first_row + p * kPanelRows, tile, tile_sums);
+                if (last) store_tile(ops, target, first_row + p * kPanelRows, tile, tile_sums);
             }
         }
     }

@@ -46,18 +46,21 @@ struct QuantTraits {
     int group;        // columns that share a scale of the activations
     int offset;
     bool has_min;
-    int reach = 0;  // formats with integer scales: largest |code - offset|
+    int reach = 0;                  // formats with integer scales: largest |code - offset|
+    bool has_large_scales = false;  // too large for kSumBias
 
     constexpr int subs_per_group() const { return group / sub_columns; }
     // Their blocks are groups.
     constexpr bool has_integer_scales() const { return reach != 0; }
-    // One scale per group: sums are then kept with a bias (kSumBias).
+    // One scale per group.
     constexpr bool single() const { return subs_per_group() == 1; }
+    // Panels then keep their sums with a bias (kSumBias).
+    constexpr bool is_biased() const { return single() && !has_large_scales; }
     // What a panel stores per group, in rows of 64 floats, and packed activations, in rows of
     // kTileWidth (tier_panel.inl, TileJob).
     constexpr int panel_rows_per_group() const {
         return has_integer_scales() ? subs_per_group() + 1 + has_min * (subs_per_group() / 2 + 1)
-                                    : subs_per_group() * (1 + single() + has_min);
+                                    : subs_per_group() * (1 + is_biased() + has_min);
     }
     constexpr int info_rows_per_group() const {
         return has_integer_scales() ? (has_min ? subs_per_group() / 2 : subs_per_group()) + 1
@@ -98,7 +101,7 @@ constexpr QuantTraits quant_traits(QuantFormat format) {
         case QuantFormat::iq4_xs:
             return {256, 136, 32, 256, 128, false};
         case QuantFormat::mxfp4:
-            return {32, 17, 32, 32, 12, false};
+            return {32, 17, 32, 32, 12, false, 0, true};
         case QuantFormat::nvfp4:
             return {64, 36, 16, 32, 12, false};
         case QuantFormat::count:
@@ -121,8 +124,8 @@ constexpr int32_t word_pair(int32_t low, int32_t high) {
 
 // Sums of a sub-block are below 2^22. Read as a float, an int32 sum that started at the bits of
 // kSumBias is kSumBias + sum, so that fma(that, scale, -kSumBias * scale) is sum * scale rounded
-// once, without a conversion. -kSumBias * scale is exact, since scales of single() formats have 11
-// significant bits; it overflows for MXFP4 scales of 2^104 and more: those products become NaN.
+// once, without a conversion. -kSumBias * scale is exact, since scales of is_biased() formats are
+// fp16; those of MXFP4 can be 2^127, for which it would overflow.
 constexpr float kSumBias = 0x1.8p23f;
 constexpr int32_t kSumBiasBits = 0x4b400000;
 

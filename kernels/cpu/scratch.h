@@ -26,6 +26,9 @@ public:
         return values_.get();
     }
 
+    // What the last get returned.
+    T* get() const { return values_.get(); }
+
 private:
     static constexpr std::align_val_t kAlignment{64};
     struct Free {

@@ -308,7 +308,7 @@ struct StoreSink {
     NEMO_INLINE_MEMBER void put_scale(int sub, __m512 values) const {
         const int row = sub * (kRows / kSubs);
         store_row(row, values);
-        if constexpr (kTraits.single())
+        if constexpr (kTraits.is_biased())
             store_row(row + 1, _mm512_mul_ps(values, _mm512_set1_ps(-kSumBias)));
     }
     NEMO_INLINE_MEMBER void put_min(int sub, __m512 values) const {

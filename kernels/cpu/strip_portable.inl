@@ -130,7 +130,7 @@ NEMO_INLINE void expand_block(const ListedRows& rows, int64_t offset, unsigned c
     } else {
         for (int j = 0; j < kSubs; ++j) {
             put(block.scale + j * kStripRows);
-            if constexpr (kTraits.single()) {
+            if constexpr (kTraits.is_biased()) {
                 float biases[kStripRows];
                 store(biases, load(block.scale + j * kStripRows) * splat(-kSumBias));
                 put(biases);

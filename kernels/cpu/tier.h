@@ -36,6 +36,28 @@ struct DotJob {
     int64_t tile_stride;
 };
 
+// Columns [first_column, + n_columns) of up to kFloatPanelRows float rows as fp32: panel [groups of
+// kFloatGroupRows rows][columns / 16][kFloatGroupRows][16], zeros after the last column.
+constexpr int kFloatPanelRows = 48, kFloatGroupRows = 4, kFloatTileTokens = 6;
+constexpr int kFloatSliceColumns = 512;
+struct FloatPanelJob {
+    const unsigned char* rows;
+    int64_t row_bytes;
+    int64_t n_rows;
+    int64_t first_column;
+    int64_t n_columns;  // at most kFloatSliceColumns
+    float* panel;
+};
+
+// sums[group][token][row] += row * token, lane by lane, over 16 * n_steps columns.
+struct FloatTileJob {
+    const float* panel;  // from the first of n_groups
+    int64_t n_groups;
+    const float* x;  // [n_steps][kFloatTileTokens][16]
+    int64_t n_steps;
+    float* sums;  // [n_groups][kFloatTileTokens][kFloatGroupRows][16]
+};
+
 // Up to kMostBatchTokens tokens as int8, interleaved with `width` (1, 2, 4 or 8) places per value;
 // places from n_tokens on are zeros.
 constexpr int kMostBatchTokens = 8;
@@ -121,6 +143,14 @@ struct TierOps {
     Dot dot_f32;
     Dot dot_f16;
     Dot dot_bf16;
+    // The same for many tokens (float_product.h).
+    using Widen = void (*)(const FloatPanelJob& job);
+    Widen widen_f32;
+    Widen widen_f16;
+    Widen widen_bf16;
+    void (*multiply_float_tile)(const FloatTileJob& job);
+    // results [kFloatTileTokens][kFloatPanelRows]: of all groups' sums, added as Dot does.
+    void (*sum_float_tile)(const float* sums, float* results);
     // By QuantFormat.
     void (*dot_strips[kQuantFormats])(const StripJob& job);
     void (*expand_panel[kQuantFormats])(const PanelJob& job);

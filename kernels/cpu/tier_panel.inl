@@ -1,6 +1,6 @@
 // Expansion of 64 rows to a panel, for products with many tokens: the codes as they are,
-// [columns/4] [64 rows][4], and rows of 64 floats. Per sub-block: scales; in formats with one scale
-// per group (QuantTraits::single) -kSumBias * scale; in formats with minimums those, negative. With
+// [columns/4] [64 rows][4], and rows of 64 floats. Per sub-block: scales; in formats with
+// biased sums (QuantTraits) -kSumBias * scale; in formats with minimums those, negative. With
 // integer scales per group: the scales of every sub-block as int32 below 2^16, so that the upper
 // word is zero; pairs of minimums, if any (word_pair); d; -d_min, if any.
 

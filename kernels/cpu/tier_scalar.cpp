@@ -65,6 +65,7 @@ NEMO_INLINE NativeF load_i8_native(const void* p) {
 
 #include "kernels/cpu/tier_attention.inl"
 #include "kernels/cpu/tier_dot_float.inl"
+#include "kernels/cpu/tier_float_panel.inl"
 #include "kernels/cpu/tier_mamba.inl"
 #include "kernels/cpu/tier_sequence.inl"
 

@@ -146,9 +146,9 @@ NEMO_INLINE void multiply_pass(const TileJob& job, const int8_t* x, const float*
             NEMO_TILE_INT("", NEMO_NARROW);
         else
             NEMO_TILE_INT(NEMO_WIDEN_ALL, NEMO_WIDE);
-    } else if constexpr (kTraits.single() && kTraits.has_min) {
+    } else if constexpr (kTraits.is_biased() && kTraits.has_min) {
         NEMO_TILE_SINGLE(NEMO_BEGIN_SINGLE_MIN, NEMO_SINGLE_MIN, 72, 768);
-    } else if constexpr (kTraits.single()) {
+    } else if constexpr (kTraits.is_biased()) {
         NEMO_TILE_SINGLE(NEMO_BEGIN_SINGLE, NEMO_SINGLE, 48, 512);
     } else {
         NEMO_TILE_GROUPS;

@@ -26,7 +26,8 @@ NEMO_INLINE void multiply_group(const unsigned char* panel, const float* scales,
         const float* start = kIntegers && kHasMin ? nullptr : next(info, kTileWidth);
         for (int i = 0; i < kTileTokens; ++i)
             sums[i] = splat_int<16>(
-                start == nullptr ? 0 : info_bits(start, i) - (kTraits.single() ? kSumBiasBits : 0));
+                start == nullptr ? 0
+                                 : info_bits(start, i) - (kTraits.is_biased() ? kSumBiasBits : 0));
         for (int k = 0; k < kTraits.sub_columns; k += 4) {
             const auto weights = load_codes<16>(panel);
 #pragma GCC unroll 4
@@ -40,7 +41,7 @@ NEMO_INLINE void multiply_group(const unsigned char* panel, const float* scales,
             for (int i = 0; i < kTileTokens; ++i)
                 int_sums[i] = multiply_add(sums[i], load_ints<16>(scale), int_sums[i]);
         } else {
-            if constexpr (kTraits.single()) next(scales, kPanelRows);
+            if constexpr (kTraits.is_biased()) next(scales, kPanelRows);
             const float* min = kHasMin ? next(scales, kPanelRows) : nullptr;
             const float* x_sums = kHasMin ? next(info, kTileWidth) : nullptr;
             for (int i = 0; i < kTileTokens; ++i) {

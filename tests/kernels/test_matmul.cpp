@@ -164,7 +164,10 @@ TEST_CASE("matmul: every format, odd numbers of rows and tokens") {
 
 TEST_CASE("matmul: rows that are not multiples of 16 in float formats") {
     for (const DType dtype : kFloats)
-        for (const int64_t n_in : {1, 7, 15, 17, 24, 100, 511}) check_matmul(dtype, n_in, 5, 6);
+        for (const int64_t n_in : {1, 7, 15, 17, 24, 100, 511, 533}) {
+            check_matmul(dtype, n_in, 5, 6);
+            check_matmul(dtype, n_in, 53, 19);
+        }
 }
 
 TEST_CASE("matmul: widths of the family, several slices and one that is short") {
@@ -180,6 +183,7 @@ TEST_CASE("matmul: widths of the family, several slices and one that is short") 
 
 TEST_CASE("matmul: more tokens than one pass over the weights takes") {
     check_matmul(DType::q4_0, 32, 3, 520);
+    for (const DType dtype : kFloats) check_matmul(dtype, 40, 3, 261);
 }
 
 TEST_CASE("matmul: the same bits for any number of threads and any split of the tokens") {
@@ -297,6 +301,22 @@ TEST_CASE("matmul: sums of sub-blocks on both sides of 16 bits") {
                  {std::vector<int64_t>{1, 1, 1, 1, 1, 2, 4, 8}, {18, 1}, {8, 11}, {2, 17}})
                 CHECK(run_split(*backend, weight, x, split) == whole);
         }
+    }
+}
+
+TEST_CASE("matmul: large MXFP4 scales give the same with few and with many tokens") {
+    constexpr int64_t kIn = 96, kTokens = 17;
+    TestTensor weight = random_tensor(DType::mxfp4, {kIn, 3, 1, 1}, 14);
+    for (size_t i = 0; i < weight.bytes.size(); i += 17)
+        weight.bytes[i] = static_cast<std::byte>(i % 2 == 0 ? 238 : 231);
+    const std::vector<float> x = random_values(kIn * kTokens, 15, 1e-6f);
+    const Expected expected = product(weight.decoded(), rounded_to_int8(x, 32), kIn, 3);
+    for (const CpuTier tier : tiers_here()) {
+        CAPTURE(name_of(tier));
+        const auto backend = make_cpu_backend(1, tier);
+        const std::vector<float> whole = run_split(*backend, weight, x, {kTokens});
+        check_close(whole, expected.value, expected.magnitude, kTolerance);
+        CHECK(run_split(*backend, weight, x, {8, 9}) == whole);
     }
 }
 
