@@ -18,13 +18,14 @@ constexpr int64_t kAppendGrain = 16;
 // Page results of one call that are kept for a later merge.
 constexpr int64_t kMostPageBytes = int64_t{128} << 20;
 
-using SliceFunction = void (*)(const SliceJob& job);
+// Queries of a tile up to which cache rows are read as they are.
+constexpr int64_t kFewQueries = 8;
 
-SliceFunction slice_function(const AttentionOps& ops, DType type) {
-    if (type == DType::f32) return ops.slice_f32;
-    if (type == DType::f16) return ops.slice_f16;
+const CacheOps& cache_ops(const AttentionOps& ops, DType type) {
+    if (type == DType::f32) return ops.f32;
+    if (type == DType::f16) return ops.f16;
     NEMO_ASSERT(type == DType::q8_0);
-    return ops.slice_q8_0;
+    return ops.q8_0;
 }
 
 int64_t n_pages_of(const AttentionCall& call, int64_t n_tokens) {
@@ -84,24 +85,9 @@ public:
     // The part of the softmax and of its weighted sum that a page contributes. `read_on`: the next
     // page will be asked for next.
     void attend_page(int64_t page, bool read_on, const PageResults& results) {
-        const int64_t n_rows = rows_seen(page, n_tokens_ - 1), first = first_seeing(page);
+        const int64_t first = first_seeing(page);
         float* scores = scratch_.scores.get(n_queries() * kKvPageRows);
-        for (int64_t row = 0; row < n_rows; row += kSliceRows) {
-            const bool last = row + kSliceRows >= n_rows;
-            const unsigned char* next =
-                last ? rows_of(call_.values, page, 0) : rows_of(call_.keys, page, row + kSliceRows);
-            const int64_t n = std::min(kSliceRows, n_rows - row);
-            // Rows of the page that nobody sees yet are scored too, to no effect.
-            const int64_t n_scored = (n + 15) / 16 * 16;
-            const int64_t query = first * n_sharing_;
-            ops_.score({.slice = slice(call_.keys, page, row, n_scored, next),
-                        .n_rows = n_scored,
-                        .dim = dim_,
-                        .queries = queries_ + query * dim_,
-                        .n_queries = n_queries() - query,
-                        .scores = scores + query * kKvPageRows + row,
-                        .scores_stride = kKvPageRows});
-        }
+        score_page(page, scores);
         for (int64_t t = first; t < n_tokens_; ++t)
             for (int64_t h = 0; h < n_sharing_; ++h)
                 results.parts[t * results.token_stride + h] = ops_.exponentials(
@@ -140,16 +126,51 @@ private:
             cache.row(page * kKvPageRows + row, kv_head_));
     }
 
-    const float* slice(const KvCache& cache, int64_t page, int64_t row, int64_t n_rows,
-                       const unsigned char* next) {
+    CacheRows cache_rows(const KvCache& cache, int64_t page, int64_t row, int64_t n_rows,
+                         const unsigned char* next) const {
+        return {.rows = rows_of(cache, page, row),
+                .row_bytes = cache.layout.row_bytes(),
+                .n_rows = n_rows,
+                .dim = dim_,
+                .next = next};
+    }
+
+    const float* slice(const KvCache& cache, const CacheRows& from) {
         float* values = scratch_.slice.get(kSliceRows * dim_);
-        slice_function(ops_, cache.layout.type)({.rows = rows_of(cache, page, row),
-                                                 .row_bytes = cache.layout.row_bytes(),
-                                                 .n_rows = n_rows,
-                                                 .dim = dim_,
-                                                 .next = next,
-                                                 .slice = values});
+        cache_ops(ops_, cache.layout.type).slice({.from = from, .slice = values});
         return values;
+    }
+
+    bool few_queries() const { return n_queries() <= kFewQueries; }
+
+    void score_page(int64_t page, float* scores) {
+        const int64_t n_rows = rows_seen(page, n_tokens_ - 1);
+        const int64_t query = first_seeing(page) * n_sharing_;
+        for (int64_t row = 0; row < n_rows; row += kSliceRows) {
+            const bool last = row + kSliceRows >= n_rows;
+            const unsigned char* next =
+                last ? rows_of(call_.values, page, 0) : rows_of(call_.keys, page, row + kSliceRows);
+            // Rows of the page that nobody sees yet are scored too, to no effect.
+            const int64_t n_scored = (std::min(kSliceRows, n_rows - row) + 15) / 16 * 16;
+            const CacheRows from = cache_rows(call_.keys, page, row, n_scored, next);
+            const float* queries = queries_ + query * dim_;
+            float* first_scores = scores + query * kKvPageRows + row;
+            if (few_queries())
+                cache_ops(ops_, call_.keys.layout.type)
+                    .score_few({.from = from,
+                                .queries = queries,
+                                .n_queries = n_queries() - query,
+                                .scores = first_scores,
+                                .scores_stride = kKvPageRows});
+            else
+                ops_.score({.slice = slice(call_.keys, from),
+                            .n_rows = n_scored,
+                            .dim = dim_,
+                            .queries = queries,
+                            .n_queries = n_queries() - query,
+                            .scores = first_scores,
+                            .scores_stride = kKvPageRows});
+        }
     }
 
     void weigh_page(int64_t page, bool read_on, const float* scores, const PageResults& results) {
@@ -162,17 +183,30 @@ private:
                 next = rows_of(call_.values, page, row + kSliceRows);
             else if (read_on)
                 next = rows_of(call_.keys, page + 1, 0);
-            const float* values =
-                slice(call_.values, page, row, std::min(kSliceRows, n_rows - row), next);
-            for (int64_t t = first; t < n_tokens_; ++t)
-                if (const int64_t n = std::min(kSliceRows, rows_seen(page, t) - row); n > 0)
+            CacheRows from =
+                cache_rows(call_.values, page, row, std::min(kSliceRows, n_rows - row), next);
+            const float* values = few_queries() ? nullptr : slice(call_.values, from);
+            for (int64_t t = first; t < n_tokens_; ++t) {
+                from.n_rows = std::min(kSliceRows, rows_seen(page, t) - row);
+                if (from.n_rows <= 0) continue;
+                const float* weights = scores + t * n_sharing_ * kKvPageRows + row;
+                float* sums = results.sums + t * results.token_stride * dim_;
+                if (few_queries())
+                    cache_ops(ops_, call_.values.layout.type)
+                        .weigh_few({.from = from,
+                                    .weights = weights,
+                                    .weights_stride = kKvPageRows,
+                                    .n_queries = n_sharing_,
+                                    .sums = sums});
+                else
                     ops_.weigh({.slice = values,
-                                .n_rows = n,
+                                .n_rows = from.n_rows,
                                 .dim = dim_,
-                                .weights = scores + t * n_sharing_ * kKvPageRows + row,
+                                .weights = weights,
                                 .weights_stride = kKvPageRows,
                                 .n_queries = n_sharing_,
-                                .sums = results.sums + t * results.token_stride * dim_});
+                                .sums = sums});
+            }
         }
     }
 

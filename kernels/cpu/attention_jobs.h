@@ -1,8 +1,9 @@
 // The inner loops of attention, by instruction tier (kernels/cpu/tier.h has the rules).
 //
-// They work on slices of 32 cache rows as fp32, in the order [dim / 16][32][16]: every address of
-// an inner loop is then a constant away from one pointer. `dim` is a multiple of 32
-// (kernels/kv_cache.h).
+// For many queries they work on slices of 32 cache rows as fp32, in the order [dim / 16][32][16]:
+// every address of an inner loop is then a constant away from one pointer. For few queries, which
+// wait for memory, they work on the cache rows as they are. Both give the same bits. `dim` is a
+// multiple of 32 (kernels/kv_cache.h).
 #pragma once
 
 #include <cstdint>
@@ -11,13 +12,17 @@ namespace nemo {
 
 constexpr int64_t kSliceRows = 32;
 
-// A slice from n_rows rows of a cache; its other rows are left as they are.
-struct SliceJob {
+struct CacheRows {
     const unsigned char* rows;
     int64_t row_bytes;
     int64_t n_rows;
     int64_t dim;
     const unsigned char* next;  // as many bytes that will be needed soon, or null
+};
+
+// A slice from rows of a cache; its other rows are left as they are.
+struct SliceJob {
+    CacheRows from;
     float* slice;
 };
 
@@ -43,6 +48,22 @@ struct WeighJob {
     float* sums;  // [n_queries, dim]
 };
 
+// The same from rows of a cache; n_rows is a multiple of 16.
+struct ScoreFewJob {
+    CacheRows from;
+    const float* queries;  // [n_queries, dim]
+    int64_t n_queries;
+    float* scores;
+    int64_t scores_stride;
+};
+struct WeighFewJob {
+    CacheRows from;
+    const float* weights;
+    int64_t weights_stride;
+    int64_t n_queries;
+    float* sums;  // [n_queries, dim]
+};
+
 // Of some of the scores s that a softmax is taken over: the largest, and the sum of
 // exp(s - largest).
 struct SoftmaxPart {
@@ -50,10 +71,17 @@ struct SoftmaxPart {
     float sum;
 };
 
+// Of one number format.
+struct CacheOps {
+    void (*slice)(const SliceJob& job);
+    void (*score_few)(const ScoreFewJob& job);
+    void (*weigh_few)(const WeighFewJob& job);
+};
+
 struct AttentionOps {
-    void (*slice_f32)(const SliceJob& job);
-    void (*slice_f16)(const SliceJob& job);
-    void (*slice_q8_0)(const SliceJob& job);
+    CacheOps f32;
+    CacheOps f16;
+    CacheOps q8_0;
     void (*score)(const ScoreJob& job);
     void (*weigh)(const WeighJob& job);
     // Replaces n > 0 scores by exp(s - largest); those up to the next multiple of 16 by zeros.

@@ -1,7 +1,8 @@
 // Attention (kernels/cpu/attention_jobs.h). A tier file defines before
-//   kScoreRows (dividing 16), kWeighVectors: sizes of the register blocks, without influence on
-//   results; load_i8_native(const void*): int8 as fp32; sums_native(const NativeF* v): the sums of
-//   the lanes of kNativeLanes vectors, each in sum_native's order.
+//   kScoreRows (dividing 16), kWeighVectors, kFewRows (dividing 16), kFewQueries: sizes of the
+//   register blocks, without influence on results; load_i8_native(const void*): int8 as fp32;
+//   sums_native(const NativeF* v): the sums of the lanes of kNativeLanes vectors, each in
+//   sum_native's order.
 
 // ---- slices
 
@@ -43,12 +44,12 @@ struct Q8CacheRow {
 
 template <class Row>
 void load_slice(const SliceJob& job) {
-    const int64_t n_blocks = job.dim / 32;
-    for (int64_t r = 0; r < job.n_rows; ++r) {
-        const unsigned char* block = job.rows + r * job.row_bytes;
-        if (job.next != nullptr)
-            for (int64_t i = 0; i < job.row_bytes; i += 64)
-                __builtin_prefetch(job.next + r * job.row_bytes + i);
+    const int64_t n_blocks = job.from.dim / 32;
+    for (int64_t r = 0; r < job.from.n_rows; ++r) {
+        const unsigned char* block = job.from.rows + r * job.from.row_bytes;
+        if (job.from.next != nullptr)
+            for (int64_t i = 0; i < job.from.row_bytes; i += 64)
+                __builtin_prefetch(job.from.next + r * job.from.row_bytes + i);
         float* values = job.slice + 16 * r;
         for (int64_t i = 0; i < n_blocks; ++i) {
             const Values32 loaded = Row::load32(block);
@@ -97,6 +98,73 @@ void score_rows(const ScoreJob& job) {
         for (int64_t r = 0; r < job.n_rows; r += 16)
             store(job.scores + i * job.scores_stride + r,
                   score_16(job.slice + 16 * r, job.queries + i * job.dim, job.dim));
+}
+
+// What few queries fetch ahead, a line with every block: all at once, the fetches would hold up the
+// loads behind them.
+NEMO_INLINE const unsigned char* next_rows(const CacheRows& from) {
+    return from.next != nullptr ? from.next : from.rows;
+}
+
+// Rows [first, first + 16) with kQueries queries.
+template <class Row, int kQueries>
+NEMO_INLINE void score_few_16(const ScoreFewJob& job, int64_t first, int64_t first_query) {
+    const CacheRows& from = job.from;
+    const float* queries = job.queries + first_query * from.dim;
+    NativeF parts[kQueries][16];
+    for (int done = 0; done < 16; done += kFewRows) {
+        const unsigned char* rows = from.rows + (first + done) * from.row_bytes;
+        const unsigned char* next = next_rows(from) + (first + done) * from.row_bytes;
+        Vec16 sums[kQueries][kFewRows];
+        for (int q = 0; q < kQueries; ++q)
+            for (int r = 0; r < kFewRows; ++r) sums[q][r] = splat(0.0f);
+        for (int64_t c = 0; c < from.dim; c += 32) {
+            Values32 values[kFewRows];
+#pragma GCC unroll 8
+            for (int r = 0; r < kFewRows; ++r) {
+                values[r] = Row::load32(rows + r * from.row_bytes);
+                __builtin_prefetch(next + r * from.row_bytes);
+            }
+#pragma GCC unroll 8
+            for (int q = 0; q < kQueries; ++q) {
+                const Vec16 low = load(queries + q * from.dim + c);
+                const Vec16 high = load(queries + q * from.dim + c + 16);
+#pragma GCC unroll 8
+                for (int r = 0; r < kFewRows; ++r)
+                    sums[q][r] = fma(values[r].high, high, fma(values[r].low, low, sums[q][r]));
+            }
+            rows += Row::kBlockBytes;
+            next += Row::kBlockBytes;
+        }
+#pragma GCC unroll 8
+        for (int q = 0; q < kQueries; ++q)
+#pragma GCC unroll 8
+            for (int r = 0; r < kFewRows; ++r) parts[q][done + r] = fold(sums[q][r]);
+    }
+    for (int q = 0; q < kQueries; ++q)
+        store(job.scores + (first_query + q) * job.scores_stride + first,
+              generate<16>([&](int lane) { return sums_native(parts[q] + lane); }));
+}
+
+// The last n_queries < kQueries of the job.
+template <class Row, int kQueries>
+NEMO_INLINE void score_few_rest(const ScoreFewJob& job, int64_t first, int64_t n_queries) {
+    if constexpr (kQueries > 1) {
+        if (n_queries == kQueries - 1)
+            score_few_16<Row, kQueries - 1>(job, first, job.n_queries - n_queries);
+        else
+            score_few_rest<Row, kQueries - 1>(job, first, n_queries);
+    }
+}
+
+template <class Row>
+void score_few(const ScoreFewJob& job) {
+    for (int64_t r = 0; r < job.from.n_rows; r += 16) {
+        int64_t q = 0;
+        for (; q + kFewQueries <= job.n_queries; q += kFewQueries)
+            score_few_16<Row, kFewQueries>(job, r, q);
+        score_few_rest<Row, kFewQueries>(job, r, job.n_queries - q);
+    }
 }
 
 // ---- softmax
@@ -172,10 +240,79 @@ void weigh_rows(const WeighJob& job) {
     }
 }
 
+// 32 * kBlocks columns from `column` on, kQueries queries.
+template <class Row, int kQueries, int kBlocks>
+NEMO_INLINE void weigh_few_columns(const WeighFewJob& job, int64_t column, int64_t first_query) {
+    const CacheRows& from = job.from;
+    const float* weights = job.weights + first_query * job.weights_stride;
+    float* sums = job.sums + first_query * from.dim + column;
+    const unsigned char* row = from.rows + column / 32 * Row::kBlockBytes;
+    const unsigned char* next = next_rows(from) + column / 32 * Row::kBlockBytes;
+    Vec16 totals[kQueries][2 * kBlocks];
+#pragma GCC unroll 8
+    for (int q = 0; q < kQueries; ++q)
+#pragma GCC unroll 8
+        for (int v = 0; v < 2 * kBlocks; ++v) totals[q][v] = load(sums + q * from.dim + 16 * v);
+    for (int64_t r = 0; r < from.n_rows; ++r) {
+        Values32 values[kBlocks];
+#pragma GCC unroll 8
+        for (int b = 0; b < kBlocks; ++b) {
+            values[b] = Row::load32(row + b * Row::kBlockBytes);
+            __builtin_prefetch(next + b * Row::kBlockBytes);
+        }
+#pragma GCC unroll 8
+        for (int q = 0; q < kQueries; ++q) {
+            const Vec16 weight = splat(weights[q * job.weights_stride + r]);
+#pragma GCC unroll 8
+            for (int b = 0; b < kBlocks; ++b) {
+                totals[q][2 * b] = fma(weight, values[b].low, totals[q][2 * b]);
+                totals[q][2 * b + 1] = fma(weight, values[b].high, totals[q][2 * b + 1]);
+            }
+        }
+        row += from.row_bytes;
+        next += from.row_bytes;
+    }
+#pragma GCC unroll 8
+    for (int q = 0; q < kQueries; ++q)
+#pragma GCC unroll 8
+        for (int v = 0; v < 2 * kBlocks; ++v) store(sums + q * from.dim + 16 * v, totals[q][v]);
+}
+
+template <class Row, int kQueries>
+NEMO_INLINE void weigh_few_queries(const WeighFewJob& job, int64_t first_query) {
+    int64_t c = 0;
+    for (; c + 64 <= job.from.dim; c += 64)
+        weigh_few_columns<Row, kQueries, 2>(job, c, first_query);
+    if (c < job.from.dim) weigh_few_columns<Row, kQueries, 1>(job, c, first_query);
+}
+
+template <class Row, int kQueries>
+NEMO_INLINE void weigh_few_rest(const WeighFewJob& job, int64_t n_queries) {
+    if constexpr (kQueries > 1) {
+        if (n_queries == kQueries - 1)
+            weigh_few_queries<Row, kQueries - 1>(job, job.n_queries - n_queries);
+        else
+            weigh_few_rest<Row, kQueries - 1>(job, n_queries);
+    }
+}
+
+template <class Row>
+void weigh_few(const WeighFewJob& job) {
+    int64_t q = 0;
+    for (; q + kFewQueries <= job.n_queries; q += kFewQueries)
+        weigh_few_queries<Row, kFewQueries>(job, q);
+    weigh_few_rest<Row, kFewQueries>(job, job.n_queries - q);
+}
+
+template <class Row>
+constexpr CacheOps cache_ops() {
+    return {.slice = load_slice<Row>, .score_few = score_few<Row>, .weigh_few = weigh_few<Row>};
+}
+
 constexpr AttentionOps attention_ops() {
-    return {.slice_f32 = load_slice<F32CacheRow>,
-            .slice_f16 = load_slice<F16CacheRow>,
-            .slice_q8_0 = load_slice<Q8CacheRow>,
+    return {.f32 = cache_ops<F32CacheRow>(),
+            .f16 = cache_ops<F16CacheRow>(),
+            .q8_0 = cache_ops<Q8CacheRow>(),
             .score = score_rows,
             .weigh = weigh_rows,
             .exponentials = exponentials,

@@ -18,6 +18,7 @@ typedef uint32_t NativeU __attribute__((vector_size(32)));
 constexpr int kFloatRows = 2, kFloatTokens = 2;
 constexpr int kScanTokens = 2, kScanVectors = 1, kOneScanVectors = 2;
 constexpr int kScoreRows = 4, kWeighVectors = 4;
+constexpr int kFewRows = 2, kFewQueries = 2;
 
 NEMO_INLINE NativeF fma_native(NativeF a, NativeF b, NativeF c) {
     return _mm256_fmadd_ps(a, b, c);

@@ -19,6 +19,7 @@ typedef uint32_t NativeU __attribute__((vector_size(16)));
 constexpr int kFloatRows = 1, kFloatTokens = 2;
 constexpr int kScanTokens = 1, kScanVectors = 1, kOneScanVectors = 1;
 constexpr int kScoreRows = 2, kWeighVectors = 2;
+constexpr int kFewRows = 2, kFewQueries = 2;
 
 NEMO_INLINE NativeF fma_native(NativeF a, NativeF b, NativeF c) {
     return a * b + c;
