@@ -3,7 +3,6 @@
 #include "app/chat_export.h"
 #include "core/error.h"
 
-#include <chrono>
 #include <cmath>
 #include <map>
 #include <utility>
@@ -25,11 +24,6 @@ bool flag_at(const Json& object, std::string_view key) {
 Json object_at(const Json& object, std::string_view key, Json otherwise) {
     const Json* value = object.find(key);
     return value != nullptr && value->is_object() ? *value : std::move(otherwise);
-}
-
-Timestamp now() {
-    using namespace std::chrono;
-    return duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
 }
 
 // Milliseconds, or seconds if it is too small for them.
@@ -139,7 +133,7 @@ private:
 
     static Timestamp created_of(const Json& message) {
         if (const auto time = time_at(message, "created")) return *time;
-        return time_at(message, "timestamp").value_or(now());
+        return time_at(message, "timestamp").value_or(timestamp_now());
     }
 
     std::vector<Message> messages_;
@@ -203,7 +197,7 @@ ImportedChat read_chat(const Json& document, bool is_own) {
     chat.leaf = reader.find(is_own ? id_at(document, "leaf") : id_at(conversation, "currNode"));
     if (!is_own && chat.leaf == 0) chat.leaf = std::ssize(imported.messages);
     if (!is_own) move_system_prompt(imported);
-    chat.created = time_at(document, "created").value_or(now());
+    chat.created = time_at(document, "created").value_or(timestamp_now());
     chat.updated = time_at(document, "updated").value_or(chat.created);
     if (const auto modified = time_at(conversation, "lastModified")) chat.updated = *modified;
     chat.deleted = time_at(document, "deleted");

@@ -23,11 +23,6 @@ constexpr const char* kMessageColumns =
 constexpr std::array<std::string_view, 4> kStateNames = {"complete", "streaming", "interrupted",
                                                          "failed"};
 
-Timestamp now() {
-    using namespace std::chrono;
-    return duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
-}
-
 MessageState state_from(std::string_view name) {
     for (size_t i = 0; i < kStateNames.size(); ++i)
         if (kStateNames[i] == name) return static_cast<MessageState>(i);
@@ -98,6 +93,11 @@ void check_member(Connection& connection, int64_t chat, int64_t message) {
 
 }  // namespace
 
+Timestamp timestamp_now() {
+    using namespace std::chrono;
+    return duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
+}
+
 std::string_view message_state_name(MessageState state) {
     return kStateNames[static_cast<size_t>(state)];
 }
@@ -112,7 +112,7 @@ void ChatStore::need_writable() const {
 }
 
 int64_t ChatStore::create_chat(const NewChat& chat) {
-    const Timestamp time = now();
+    const Timestamp time = timestamp_now();
     return insert_chat({.title = chat.title,
                         .has_own_title = !chat.title.empty(),
                         .folder = chat.folder,
@@ -210,7 +210,7 @@ void ChatStore::set_settings(int64_t chat, const Json& settings) {
 }
 
 void ChatStore::delete_chat(int64_t chat) {
-    change_chat(chat, "deleted = coalesce(deleted, ?2)").bind(now()).run();
+    change_chat(chat, "deleted = coalesce(deleted, ?2)").bind(timestamp_now()).run();
 }
 
 void ChatStore::undelete_chat(int64_t chat) {
@@ -231,7 +231,7 @@ int64_t ChatStore::add_message(int64_t chat, const NewMessage& message) {
     Transaction transaction(*connection_);
     this->chat(chat);  // throws if there is none
     if (message.parent != 0) check_member(*connection_, chat, message.parent);
-    const Timestamp time = now();
+    const Timestamp time = timestamp_now();
     const int64_t id = insert_message({.chat = chat,
                                        .parent = message.parent,
                                        .role = message.role,
@@ -307,7 +307,7 @@ void ChatStore::update_answer(int64_t message, const AnswerUpdate& update) {
             "UPDATE chats SET updated = ?2 WHERE id = (SELECT chat FROM messages WHERE id = "
             "?1)")
         .bind(message)
-        .bind(now())
+        .bind(timestamp_now())
         .run();
     transaction.commit();
 }

@@ -40,6 +40,7 @@ class Statement;
 
 // Milliseconds since 1970, UTC.
 using Timestamp = int64_t;
+Timestamp timestamp_now();
 
 struct ModelReference {
     std::string path;
