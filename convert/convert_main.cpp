@@ -10,6 +10,7 @@
 #include "convert/plan_report.h"
 #include "convert/type_choice.h"
 #include "convert/verify.h"
+#include "core/atomic_file.h"
 #include "core/byte_size.h"
 #include "core/console.h"
 #include "core/error.h"
@@ -138,6 +139,8 @@ std::string written_text(const ConversionPlan& plan, const std::string& output, 
 
 int run(const ConvertCommand& command) {
     const Clock::time_point start = Clock::now();
+    for (const std::string& read : {command.importance, command.chat_template})
+        refuse_to_replace(command.output, read);
     ConversionPlan plan = make_plan(command);
     // Into how many files a result is split is known only with its types.
     if (!command.dry_run && plan.max_part_bytes == 0)

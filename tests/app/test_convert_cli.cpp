@@ -91,6 +91,13 @@ TEST_CASE("nemo-convert refuses what would harm a GGUF file") {
     const ProcessResult same = run_convert({in, in, "--force"});
     CHECK(same.status == 1);
     CHECK(contains(same.err, "part of the input"));
+    write_file(out, "{{ messages[0].content }}");
+    for (const char* option : {"--chat-template", "--imatrix"}) {
+        const ProcessResult read_too = run_convert({in, out, "--force", option, out});
+        CHECK(read_too.status == 2);
+        CHECK(contains(read_too.err, "out.gguf: is read, and so cannot be written"));
+    }
+    std::filesystem::remove(out);
     CHECK(run_convert({in, out, "--set", "general.name"}).status == 2);
     CHECK(run_convert({in, out, "--set", "new.key=1"}).status == 2);
     CHECK(run_convert({in, out, "--set", "split.count:u16=2"}).status == 2);
