@@ -5,6 +5,14 @@
 #include "core/error.h"
 #include "core/mapped_file.h"
 
+// What the parser asserts does not hold for every text: it aborts at "NaNe5" otherwise.
+namespace {
+struct BrokenAssertion {};
+}  // namespace
+#define RAPIDJSON_ASSERT(condition)                \
+    do {                                           \
+        if (!(condition)) throw BrokenAssertion(); \
+    } while (false)
 #include <rapidjson/error/en.h>
 #include <rapidjson/memorystream.h>
 #include <rapidjson/reader.h>
@@ -161,7 +169,12 @@ Json parse_json(std::string_view text, std::string_view source, const JsonLimits
     rapidjson::MemoryStream stream(text.data(), text.size());
     rapidjson::Reader reader;
     JsonBuilder builder(limits.max_depth);
-    const rapidjson::ParseResult result = reader.Parse<kFlags>(stream, builder);
+    rapidjson::ParseResult result;
+    try {
+        result = reader.Parse<kFlags>(stream, builder);
+    } catch (const BrokenAssertion&) {
+        result.Set(rapidjson::kParseErrorValueInvalid, stream.Tell());
+    }
     if (!result) {
         // After a refusal by the handler the parser reports where it stood then.
         const std::string reason = builder.problem().empty()

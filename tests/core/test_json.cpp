@@ -86,6 +86,10 @@ TEST_CASE("json: errors name the source, the byte and the reason") {
     CHECK(parse_error("\"\\ud800\"") != "");
     CHECK(parse_error("1e999") != "");
     CHECK(parse_error("// c\n1") != "");
+    // Texts that the parser has no answer to.
+    CHECK(contains(parse_error("[NaNe5]"), "byte 6: invalid JSON: Invalid value"));
+    for (const char* text : {"Infe1", "-Infinitye-3", "[0, NaNE+7]", "{\"a\": Infinitye0}"})
+        CHECK(contains(parse_error(text), "Invalid value"));
 }
 
 TEST_CASE("json: limits") {
