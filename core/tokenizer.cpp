@@ -3,12 +3,12 @@
 #include "core/error.h"
 #include "core/tokenizer/bpe_tokenizer.h"
 #include "core/tokenizer/sentencepiece_tokenizer.h"
+#include "core/tokenizer/token_index.h"
 #include "core/tokenizer/tokenizer_added.h"
 #include "core/utf8.h"
 
 #include <algorithm>
 #include <limits>
-#include <unordered_map>
 
 namespace nemo {
 namespace {
@@ -25,8 +25,7 @@ void check_id(int32_t id, const char* name, size_t n_tokens, std::string_view so
 }
 
 void check_tokens(const TokenizerData& data, std::string_view source) {
-    std::unordered_map<std::string_view, size_t> ids;
-    ids.reserve(data.tokens.size());
+    TokenIndex ids(data.tokens);
     for (size_t id = 0; id < data.tokens.size(); ++id) {
         const std::string& token = data.tokens[id];
         const auto type = static_cast<int32_t>(data.types[id]);
@@ -43,9 +42,9 @@ void check_tokens(const TokenizerData& data, std::string_view source) {
             fail(ErrorCode::bad_file, "{}: tokenizer: added token {} has {} bytes, the limit is {}",
                  source, id, token.size(), kMaxAddedTokenBytes);
         }
-        if (const auto [other, is_new] = ids.emplace(token, id); !is_new) {
+        if (const int32_t other = ids.insert(static_cast<int32_t>(id)); other >= 0) {
             fail(ErrorCode::bad_file, "{}: tokenizer: tokens {} and {} are both '{}'", source,
-                 other->second, id, token.substr(0, 100));
+                 other, id, token.substr(0, 100));
         }
     }
 }

@@ -8,10 +8,10 @@
 #include "core/tokenizer/bpe_merges.h"
 #include "core/tokenizer/bpe_splitter.h"
 #include "core/tokenizer/piece_cache.h"
+#include "core/tokenizer/token_index.h"
 #include "core/tokenizer/tokenizer_added.h"
 
 #include <array>
-#include <unordered_map>
 
 namespace nemo {
 namespace {
@@ -35,7 +35,7 @@ private:
     std::vector<RegexSplitter> splitters_;
     std::vector<std::string> bytes_;  // by id; what a normal token stands for
     // By bytes_. Only tokens that text may become without trust.
-    std::unordered_map<std::string_view, int32_t> ids_;
+    std::optional<TokenIndex> ids_;
     std::array<int32_t, 256> byte_ids_;  // -1: dropped from the text
     BpeMerges merges_;
 };
@@ -50,29 +50,30 @@ BpeTokenizer::BpeTokenizer(TokenizerData data, std::string_view source)
 void BpeTokenizer::read_vocabulary() {
     const size_t n = data_.tokens.size();
     bytes_.resize(n);
-    ids_.reserve(n);
+    std::vector<bool> is_reachable(n);
     for (size_t i = 0; i < n; ++i) {
         const auto id = static_cast<int32_t>(i);
         const std::optional<std::string> bytes = bytes_from_alphabet(data_.tokens[i]);
         // A token that is not spelled in the alphabet prints as it is, but no text becomes it.
         bytes_[i] = bytes ? *bytes : data_.tokens[i];
-        if (bytes && !needs_trust(data_, id)) ids_.emplace(bytes_[i], id);
+        is_reachable[i] = bytes && !needs_trust(data_, id);
     }
+    ids_.emplace(bytes_);
+    for (size_t i = 0; i < n; ++i)
+        if (is_reachable[i]) ids_->insert(static_cast<int32_t>(i));
     const bool has_unknown =
         data_.unknown >= 0 && data_.types[static_cast<size_t>(data_.unknown)] == TokenType::unknown;
     for (size_t byte = 0; byte < byte_ids_.size(); ++byte) {
         const char c = static_cast<char>(byte);
-        const auto found = ids_.find(std::string_view(&c, 1));
-        byte_ids_[byte] = found != ids_.end() ? found->second : has_unknown ? data_.unknown : -1;
+        const int32_t found = ids_->find(std::string_view(&c, 1));
+        byte_ids_[byte] = found >= 0 ? found : has_unknown ? data_.unknown : -1;
     }
 }
 
 void BpeTokenizer::read_merges(std::string_view source) {
-    std::unordered_map<std::string_view, int32_t> ids_by_spelling;
-    ids_by_spelling.reserve(data_.tokens.size());
-    for (size_t i = 0; i < data_.tokens.size(); ++i) {
-        ids_by_spelling.emplace(data_.tokens[i], static_cast<int32_t>(i));
-    }
+    TokenIndex ids_by_spelling(data_.tokens);
+    for (size_t i = 0; i < data_.tokens.size(); ++i)
+        ids_by_spelling.insert(static_cast<int32_t>(i));
     std::string joined;
     for (size_t rank = 0; rank < data_.merges.size(); ++rank) {
         const std::string_view merge = data_.merges[rank];
@@ -85,13 +86,13 @@ void BpeTokenizer::read_merges(std::string_view source) {
         const std::string_view right = merge.substr(space + 1);
         joined.assign(left).append(right);
         const auto id_of = [&](std::string_view token) {
-            const auto found = ids_by_spelling.find(token);
-            if (found == ids_by_spelling.end()) {
+            const int32_t found = ids_by_spelling.find(token);
+            if (found < 0) {
                 fail(ErrorCode::bad_file,
                      "{}: tokenizer: merge {} '{}' needs the token '{}', which does not exist",
                      source, rank, merge.substr(0, 100), token.substr(0, 100));
             }
-            return found->second;
+            return found;
         };
         const int32_t result = id_of(joined);
         const int32_t left_id = id_of(left);
@@ -115,8 +116,8 @@ void BpeTokenizer::encode_piece(std::string_view piece, std::vector<int32_t>& sy
                                 BpeWorkspace& workspace) const {
     symbols.clear();
     if (data_.ignore_merges) {
-        if (const auto whole = ids_.find(piece); whole != ids_.end()) {
-            symbols.push_back(whole->second);
+        if (const int32_t whole = ids_->find(piece); whole >= 0) {
+            symbols.push_back(whole);
             return;
         }
     }
