@@ -112,3 +112,24 @@ TEST_CASE("guesses change no logits, whatever they are worth") {
         }
     }
 }
+
+TEST_CASE("where guesses always fail, few are made") {
+    const GoldenModel golden("mixed_order", DType::q8_0);
+    const auto backend = make_cpu_backend(1);
+    const Model model(golden.file(), *backend);
+    // The same three tokens again and again, and never the same behind them.
+    std::vector<int32_t> ids;
+    for (int32_t i = 0; i < 120; ++i) ids.insert(ids.end(), {1, 2, 3, 10 + i});
+    const auto n_drafted = [&](SpeculationMode mode) {
+        Session session(model, {.n_context = 600});
+        session.append(first_of(ids, 40));
+        Speculation speculation(session, mode);
+        for (size_t i = 40; i < ids.size(); ++i) speculation.append(ids[i]);
+        CHECK(speculation.n_accepted() == 0);
+        return speculation.n_drafted();
+    };
+    const int64_t n_always = n_drafted(SpeculationMode::always);
+    CHECK(n_always >= 110);
+    // Typically a tenth; times are measured, and other programs may slow the plain steps.
+    CHECK(n_drafted(SpeculationMode::when_it_pays) < n_always * 9 / 10);
+}
