@@ -16,6 +16,7 @@
 #include "kernels/cpu/scratch.h"
 #include "quant/codec.h"
 
+#include <sys/mman.h>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
@@ -29,6 +30,16 @@ namespace {
 constexpr int64_t kTokenGrain = 4;
 constexpr int64_t kGroupGrain = 4;
 constexpr int64_t kElementGrain = 16384;
+
+// Asks for pages of 2 MiB, which a state of a hundred megabytes is copied into twice as fast as
+// into as many small ones. Whether there are any is the system's business.
+void prefer_huge_pages(void* memory, size_t n_bytes) {
+    constexpr uintptr_t kHugePage = uintptr_t{2} << 20;
+    const auto begin = reinterpret_cast<uintptr_t>(memory);
+    const uintptr_t first = (begin + kHugePage - 1) / kHugePage * kHugePage;
+    const uintptr_t end = (begin + n_bytes) / kHugePage * kHugePage;
+    if (first < end) ::madvise(reinterpret_cast<void*>(first), end - first, MADV_HUGEPAGE);
+}
 
 class CpuBackend final : public Backend {
 public:
@@ -56,10 +67,14 @@ public:
         constexpr size_t kAlignment = 64;
         constexpr auto kMostFloats = std::numeric_limits<int64_t>::max() / 8;
         void* memory = nullptr;
-        if (n_floats >= 0 && n_floats < kMostFloats)
-            memory = std::calloc(static_cast<size_t>(n_floats) * sizeof(float) + kAlignment, 1);
+        size_t n_bytes = 0;
+        if (n_floats >= 0 && n_floats < kMostFloats) {
+            n_bytes = static_cast<size_t>(n_floats) * sizeof(float) + kAlignment;
+            memory = std::calloc(n_bytes, 1);
+        }
         if (memory == nullptr)
             fail(ErrorCode::out_of_memory, "cannot allocate memory for {} fp32 values", n_floats);
+        prefer_huge_pages(memory, n_bytes);
         const auto address = reinterpret_cast<uintptr_t>(memory);
         const size_t padding = kAlignment - address % kAlignment;
         auto* floats = reinterpret_cast<float*>(static_cast<std::byte*>(memory) + padding);
