@@ -1,7 +1,7 @@
 // Re-reads a whole GGUF file and says what is wrong with it: the directory against the list of
-// tensors that its configuration asks for, the file's end against that of the last tensor, every tensor's bytes against the checksums written with
-// them, every weight for being finite, and, where the checkpoint is at hand, every weight against
-// its original.
+// tensors that its configuration asks for, the file's end against that of the last tensor, every
+// tensor's bytes against the checksums written with them, every weight for being finite, and, where
+// the checkpoint is at hand, every weight against its original.
 #pragma once
 
 #include "convert/convert.h"
