@@ -13,7 +13,6 @@
 #include <filesystem>
 #include <functional>
 #include <mutex>
-#include <string>
 #include <thread>
 
 namespace nemo {

@@ -32,10 +32,11 @@ private:
     Backend& backend_;
 };
 
-std::string progress_text(const char* what, int64_t n_done, int64_t n_total, double seconds) {
-    const double seconds_left =
-        seconds / static_cast<double>(n_done) * static_cast<double>(n_total - n_done);
-    return fmt::format("[{}/{}] {}, {:.0f} s left", n_done, n_total, what, seconds_left);
+void show_progress(const char* what, int64_t n_done, int64_t n_total, ProgressLine& line) {
+    if (!line.due()) return;
+    line.show(fmt::format(
+        "[{}/{}] {}, {}", n_done, n_total, what,
+        line.time_left(static_cast<double>(n_done), static_cast<double>(n_total - n_done))));
 }
 
 Importance collect(const ImatrixCommand& command, const Engine& engine, const TextChunks& text) {
@@ -51,8 +52,7 @@ Importance collect(const ImatrixCommand& command, const Engine& engine, const Te
         else
             session.append(chunk, interrupted);
         if (interrupted()) fail(ErrorCode::interrupted, "interrupted");
-        if (progress.due())
-            progress.show(progress_text("importance", i + 1, text.n_chunks, progress.seconds()));
+        show_progress("importance", i + 1, text.n_chunks, progress);
     }
     Importance importance;
     importance.source = command.output;
@@ -66,12 +66,11 @@ Importance collect(const ImatrixCommand& command, const Engine& engine, const Te
 std::vector<ClassSensitivity> add_sensitivity(const ImatrixCommand& command, const Engine& engine,
                                               const TextChunks& text, Importance& importance) {
     ProgressLine progress;
-    std::vector<ClassSensitivity> classes = measure_sensitivity(
-        engine, text, command.n_sensitivity_chunks, importance, command.threads,
-        [&](int64_t n_done, int64_t n_total) {
-            if (progress.due())
-                progress.show(progress_text("sensitivity", n_done, n_total, progress.seconds()));
-        });
+    std::vector<ClassSensitivity> classes =
+        measure_sensitivity(engine, text, command.n_sensitivity_chunks, importance, command.threads,
+                            [&](int64_t n_done, int64_t n_total) {
+                                show_progress("sensitivity", n_done, n_total, progress);
+                            });
     for (const ClassSensitivity& cls : classes)
         for (const std::string& name : cls.tensors) importance.sensitivity[name] = cls.value();
     return classes;

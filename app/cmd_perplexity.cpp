@@ -95,11 +95,11 @@ private:
     Scores scores_;
 };
 
-std::string progress_text(int64_t n_done, int64_t n_chunks, const Scores& scores, double seconds) {
-    const double seconds_left =
-        seconds / static_cast<double>(n_done) * static_cast<double>(n_chunks - n_done);
-    return fmt::format("[{}/{}] perplexity {:.4f}, {:.0f} s left", n_done, n_chunks,
-                       perplexity(scores.nll).value, seconds_left);
+void show_progress(int64_t n_done, int64_t n_chunks, const Scores& scores, ProgressLine& line) {
+    if (!line.due()) return;
+    line.show(fmt::format(
+        "[{}/{}] perplexity {:.4f}, {}", n_done, n_chunks, perplexity(scores.nll).value,
+        line.time_left(static_cast<double>(n_done), static_cast<double>(n_chunks - n_done))));
 }
 
 std::string line(const char* label, const Estimate& estimate, int digits) {
@@ -149,9 +149,7 @@ int run_perplexity(const PerplexityCommand& command) {
         ProgressLine progress;
         for (int64_t chunk = 0; chunk < text.n_chunks; ++chunk) {
             scorer.add_chunk(chunk);
-            if (progress.due())
-                progress.show(
-                    progress_text(chunk + 1, text.n_chunks, scorer.scores(), progress.seconds()));
+            show_progress(chunk + 1, text.n_chunks, scorer.scores(), progress);
         }
     }
     if (writer) writer->finish();

@@ -81,15 +81,17 @@ public:
 
 private:
     FinishReason answer(std::span<const float> logits, const Session::Cancelled& cancelled) {
+        if (!logits.empty() && options_.max_tokens == 0) return FinishReason::length;
         for (;;) {
             if (logits.empty() || (cancelled && cancelled())) return FinishReason::cancelled;
-            if (result_.n_generated == options_.max_tokens) return FinishReason::length;
             const int32_t token = next_token(logits);
             sampler_.accept(token);
             ++result_.n_generated;
             if (tokenizer_.is_end_of_generation(token)) return FinishReason::stop;
             show(stops_.push(decoder_.push(token)));
             if (stops_.stopped()) return FinishReason::stop;
+            // The model need not read a token that no other will follow.
+            if (result_.n_generated == options_.max_tokens) return FinishReason::length;
             if (speculation_->position() >= session_.n_context()) return FinishReason::context_full;
             logits = speculation_->append(token);
         }

@@ -15,12 +15,12 @@ void PromptProgress::show(int64_t n_done, int64_t n_prompt) {
         line_.emplace();
         n_at_start_ = n_done;
     }
-    const int64_t n_read = n_done - n_at_start_;
+    const auto n_read = static_cast<double>(n_done - n_at_start_);
     if (n_read <= 0 || line_->seconds() < kPatienceSeconds || !line_->due()) return;
-    const double rate = static_cast<double>(n_read) / line_->seconds();
-    line_->show(fmt::format("reading: {:3.0f}%, {:.0f} tokens/s, {:.0f} s left",
+    line_->show(fmt::format("reading: {:3.0f}%, {:.0f} tokens/s, {}",
                             100.0 * static_cast<double>(n_done) / static_cast<double>(n_prompt),
-                            rate, static_cast<double>(n_prompt - n_done) / rate));
+                            n_read / line_->seconds(),
+                            line_->time_left(n_read, static_cast<double>(n_prompt - n_done))));
 }
 
 }  // namespace nemo

@@ -49,10 +49,9 @@ public:
         const auto total = static_cast<double>(progress.n_total_bytes);
         const auto kept = static_cast<double>(progress.n_kept_bytes);
         const double rate = seconds > 0.0 ? (done - kept) / seconds : 0.0;
-        const std::string left =
-            rate > 0.0 ? fmt::format("{:.0f} s left", (total - done) / rate) : "";
         line_.show(fmt::format("{:3.0f}%  {:7.1f} MB/s  {}",
-                               total > 0.0 ? 100.0 * done / total : 100.0, rate / 1e6, left));
+                               total > 0.0 ? 100.0 * done / total : 100.0, rate / 1e6,
+                               line_.time_left(done - kept, total - done)));
     }
 
     uint64_t n_kept_bytes = 0;

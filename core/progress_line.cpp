@@ -27,4 +27,8 @@ double ProgressLine::seconds() const {
     return std::chrono::duration<double>(Clock::now() - start_).count();
 }
 
+std::string ProgressLine::time_left(double n_done, double n_left) const {
+    return n_done > 0 ? fmt::format("{:.0f} s left", seconds() / n_done * n_left) : "";
+}
+
 }  // namespace nemo

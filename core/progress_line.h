@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <string>
 #include <string_view>
 
 namespace nemo {
@@ -19,6 +20,9 @@ public:
     bool due() const;
     void show(std::string_view text);
     double seconds() const;  // since construction
+    // "12 s left" if n_left more take as long as n_done did since construction; empty if there is
+    // nothing to go by.
+    std::string time_left(double n_done, double n_left) const;
 
 private:
     using Clock = std::chrono::steady_clock;
