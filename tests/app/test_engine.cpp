@@ -166,6 +166,12 @@ TEST_CASE("generation reports why it ended") {
     options.max_tokens = 1;
     CHECK(run(0, {}).reason == FinishReason::length);
     CHECK(run(0, {}).n_generated == 1);
+    options.max_tokens = 2;  // the second one need not be read
+    Session session(engine.model(), {});
+    engine.generate(session, prompt, options, [](TextPart, std::string_view) {}, {});
+    CHECK(session.tokens().size() == prompt.ids.size() + 1);
+    options.max_tokens = 0;
+    CHECK(run(0, {}).reason == FinishReason::length);
     options.max_tokens = -1;
     CHECK(run(std::ssize(prompt.ids), {}).reason == FinishReason::context_full);
     CHECK(run(0, [] { return true; }).reason == FinishReason::cancelled);
