@@ -179,6 +179,7 @@ AnswerReport Conversation::answer(int64_t question, const OnText& on_text,
         GenerateResult result =
             engine_.generate(session_, prompt, generate_options(), on_piece, cancelled);
         stored.finish(state_of(result.reason), stats_of(result));
+        session_.prepare();
         keep_state_soon(result.n_read + result.n_generated);
         return {std::move(result), stored.id()};
     } catch (const std::exception& error) {
@@ -321,7 +322,7 @@ ContextUsage Conversation::usage() const {
             .weight_bytes = static_cast<int64_t>(model.file().n_file_bytes()),
             .state_bytes = recurrent_state_bytes(model.config()),
             .cache_bytes = n_used * session_.state().page_layout().token_bytes(),
-            .checkpoint_bytes = session_.checkpoints().n_bytes(),
+            .checkpoint_bytes = session_.n_kept_bytes(),
             .spilled_bytes = session_.checkpoints().n_spilled_bytes(),
             .spill_problem = session_.checkpoints().spill_problem()};
 }

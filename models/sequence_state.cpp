@@ -7,15 +7,20 @@
 namespace nemo {
 
 SequenceState::SequenceState(const ModelConfig& config, Backend& backend, const KvTypes& kv_types)
-    : backend_(backend), page_layout_(config, kv_types), pages_(page_layout_, backend) {
+    : backend_(backend),
+      n_recurrent_(recurrent_state_bytes(config) / static_cast<int64_t>(sizeof(float))),
+      buffers_(backend, n_recurrent_),
+      recurrent_(new_recurrent()),
+      page_layout_(config, kv_types),
+      pages_(page_layout_, backend) {
+    int64_t offset = 0;
     for (const LayerConfig& layer : config.layers) {
-        offsets_.push_back(n_recurrent_);
+        offsets_.push_back(offset);
         conv_sizes_.push_back(0);
         if (layer.kind != LayerKind::mamba2) continue;
         conv_sizes_.back() = layer.mamba2.conv_state_size();
-        n_recurrent_ += layer.mamba2.conv_state_size() + layer.mamba2.ssm_state_size();
+        offset += layer.mamba2.conv_state_size() + layer.mamba2.ssm_state_size();
     }
-    recurrent_ = new_recurrent();
 }
 
 // reserve() clears what is left of the recurrent state.

@@ -9,6 +9,7 @@
 #include "kernels/backend.h"
 #include "models/config.h"
 #include "models/kv_pages.h"
+#include "models/recurrent_buffers.h"
 
 #include <cstdint>
 #include <vector>
@@ -56,7 +57,11 @@ public:
     void cut(int64_t position);
 
     std::shared_ptr<KvPage> new_page() const { return new_kv_page(page_layout_, backend_); }
-    FloatBuffer new_recurrent() const { return backend_.alloc(n_recurrent_); }
+    // Contents undefined.
+    FloatBuffer new_recurrent() const { return buffers_.get(); }
+    // Memory for states to come.
+    RecurrentBuffers& buffers() { return buffers_; }
+    const RecurrentBuffers& buffers() const { return buffers_; }
     const float* recurrent() const { return recurrent_.get(); }
     // Floats of recurrent state, all layers; 0: any position can be cut to.
     int64_t n_recurrent() const { return n_recurrent_; }
@@ -83,6 +88,7 @@ private:
     Backend& backend_;
     int64_t position_ = 0;
     int64_t n_recurrent_ = 0;
+    RecurrentBuffers buffers_;
     FloatBuffer recurrent_;
     std::vector<int64_t> offsets_;     // per layer, into recurrent_
     std::vector<int64_t> conv_sizes_;  // per layer

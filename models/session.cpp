@@ -27,6 +27,7 @@ public:
     ~BudgetGuard() {
         try {
             session_.checkpoints_.enforce_budget(session_.tokens_);
+            session_.state_.buffers().limit(session_.n_spare_allowed());
         } catch (const std::exception&) {
             // Memory does not even suffice to put something away. The next call tries again.
         }
@@ -64,6 +65,26 @@ void Session::forget_tokens() noexcept {
     has_logits_ = false;
     // Pages that were shared with the live state count from now on.
     const BudgetGuard guard(*this);
+}
+
+// States not in use count as if they were, but for the one that the live state changes places with.
+size_t Session::n_spare_allowed() const {
+    const int64_t n_bytes = state_.n_recurrent() * static_cast<int64_t>(sizeof(float));
+    const int64_t n_free = checkpoints_.budget() - checkpoints_.n_bytes();
+    return n_bytes == 0 ? 0 : 1 + static_cast<size_t>(std::max<int64_t>(0, n_free) / n_bytes);
+}
+
+int64_t Session::n_kept_bytes() const {
+    return checkpoints_.n_bytes() + static_cast<int64_t>(state_.buffers().n_spare()) *
+                                        state_.n_recurrent() * static_cast<int64_t>(sizeof(float));
+}
+
+void Session::prepare() {
+    try {
+        state_.buffers().prepare(n_spare_allowed());
+    } catch (const Error&) {
+        // Whoever needs it will say so.
+    }
 }
 
 void Session::check_tokens(std::span<const int32_t> tokens, int64_t n_before) const {

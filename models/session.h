@@ -50,6 +50,8 @@ public:
     int64_t n_context() const { return n_context_; }
     const SequenceState& state() const { return state_; }
     const Checkpoints& checkpoints() const { return checkpoints_; }
+    // Of checkpoints in memory, and of memory for the next ones.
+    int64_t n_kept_bytes() const;
     // Forgets everything.
     void reset() noexcept;
 
@@ -79,6 +81,10 @@ public:
     // not belong to this model, these cache types and this context; the session stays as it was.
     void restore(const std::filesystem::path& path);
 
+    // Gets the memory that the next message may take, as far as the budget goes. For a moment in
+    // which nobody waits: fresh memory costs more than what is done with it.
+    void prepare();
+
     // Tokens of `ids` that sync() would not have to read.
     int64_t n_reusable(std::span<const int32_t> ids) const;
 
@@ -100,6 +106,7 @@ public:
 
 private:
     class BudgetGuard;
+    size_t n_spare_allowed() const;
     std::optional<AtomicFile> write_states(const std::filesystem::path& path,
                                            std::span<const Checkpoint* const> kept,
                                            const StateFileOptions& options) const;

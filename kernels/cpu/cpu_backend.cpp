@@ -30,6 +30,7 @@ namespace {
 constexpr int64_t kTokenGrain = 4;
 constexpr int64_t kGroupGrain = 4;
 constexpr int64_t kElementGrain = 16384;
+constexpr int64_t kCopyGrain = 1 << 17;
 
 // Asks for pages of 2 MiB, which a state of a hundred megabytes is copied into twice as fast as
 // into as many small ones. Whether there are any is the system's business.
@@ -192,7 +193,9 @@ public:
     }
 
     void copy(const float* from, int64_t n, float* to) override {
-        std::memcpy(to, from, static_cast<size_t>(n) * sizeof(float));
+        pool_.parallel_for(n, kCopyGrain, [&](int64_t begin, int64_t end, int) {
+            std::memcpy(to + begin, from + begin, static_cast<size_t>(end - begin) * sizeof(float));
+        });
     }
 
     void clear(float* x, int64_t n) override {

@@ -41,6 +41,7 @@ public:
 
     void step() {
         ++counts_.n_steps;
+        if (below(3) == 0) prepare();
         switch (below(14)) {
             case 0:
             case 1:
@@ -122,6 +123,8 @@ private:
         REQUIRE(session_->state().position() == std::ssize(session_->tokens()));
         const Checkpoints& checkpoints = session_->checkpoints();
         REQUIRE(checkpoints.n_bytes() <= checkpoints.budget());
+        REQUIRE(session_->n_kept_bytes() <=
+                checkpoints.budget() + recurrent_state_bytes(model_.config()));
         REQUIRE(checkpoints.spill_problem().empty());
         counts_.n_spilled += checkpoints.n_spilled_bytes() > 0;
     }
@@ -205,6 +208,13 @@ private:
             const auto logits = session_->append(random_text(1));
             check_logits(logits, session_->tokens());
         }
+    }
+
+    void prepare() {
+        if (below(4) == 0) backend_.fail_after(below(4));
+        session_->prepare();
+        backend_.be_well();
+        check_memory();
     }
 
     void save_and_load() {

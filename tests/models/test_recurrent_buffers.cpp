@@ -1,0 +1,75 @@
+// Memory of recurrent states is used again, within limits.
+#include "models/recurrent_buffers.h"
+#include "tests/models/sync_helpers.h"
+
+#include <set>
+
+using namespace nemo;
+
+TEST_CASE("a state's memory goes back when it is let go and is used again, up to a limit") {
+    const auto backend = make_cpu_backend(1);
+    RecurrentBuffers buffers(*backend, 1000);
+    std::set<float*> addresses;
+    {
+        std::vector<FloatBuffer> held;
+        for (int i = 0; i < 5; ++i) {
+            held.push_back(buffers.get());
+            addresses.insert(held.back().get());
+        }
+        CHECK(addresses.size() == 5);
+        CHECK(buffers.n_spare() == 0);
+        held[1] = std::move(held[0]);  // what it held before goes back
+        CHECK(buffers.n_spare() == 1);
+        CHECK(addresses.count(buffers.get().get()) == 1);
+        CHECK(buffers.n_spare() == 1);
+    }
+    CHECK(buffers.n_spare() == RecurrentBuffers::kMostSpare);
+    buffers.limit(1);
+    CHECK(buffers.n_spare() == 1);
+    buffers.prepare(2);
+    CHECK(buffers.n_spare() == 2);
+    buffers.prepare(100);
+    CHECK(buffers.n_spare() == RecurrentBuffers::kMostSpare);
+}
+
+TEST_CASE("a buffer may outlive what it came from") {
+    const auto backend = make_cpu_backend(1);
+    FloatBuffer buffer;
+    {
+        RecurrentBuffers buffers(*backend, 1000);
+        buffer = buffers.get();
+    }
+    buffer[999] = 1;
+    CHECK(buffer[999] == 1);
+}
+
+TEST_CASE("after prepare() a message takes no fresh memory for states") {
+    const GoldenModel golden("one_group", DType::f32);
+    const auto backend = make_cpu_backend(1);
+    const Model model(golden.file(), *backend);
+    Session session(model, {.n_context = 1000});
+    const std::vector<int32_t> ids = random_ids(60, 1);
+    session.sync(ids, std::vector<int64_t>{30, 50});
+    session.prepare();
+    CHECK(session.state().buffers().n_spare() == 3);
+    // Leaves its state, keeps two.
+    session.sync(joined(first_of(ids, 50), random_ids(9, 2)), std::vector<int64_t>{53, 57});
+    CHECK(session.state().buffers().n_spare() == 0);
+    CHECK(session.n_kept_bytes() == session.checkpoints().n_bytes());
+}
+
+TEST_CASE("spare states stay within the budget, but for one") {
+    const GoldenModel golden("one_group", DType::f32);
+    const auto backend = make_cpu_backend(1);
+    const Model model(golden.file(), *backend);
+    const int64_t n_bytes = recurrent_state_bytes(model.config());
+    for (const int64_t n : {0, 1, 2, 4}) {
+        CAPTURE(n);
+        Session session(model, {.n_context = 1000, .state_budget = n * n_bytes + 1});
+        session.sync(random_ids(60, 1), std::vector<int64_t>{30});
+        session.prepare();
+        CHECK(session.n_kept_bytes() == std::min<int64_t>(n + 1, 4) * n_bytes);
+        session.sync(random_ids(60, 2), std::vector<int64_t>{10, 20, 40, 50});
+        CHECK(session.n_kept_bytes() <= (n + 1) * n_bytes);
+    }
+}
