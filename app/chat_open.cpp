@@ -8,6 +8,7 @@
 #include "app/sqlite.h"
 #include "core/environment.h"
 #include "core/error.h"
+#include "core/mapped_file.h"
 #include "core/private_file.h"
 
 #include <fmt/chrono.h>
@@ -126,6 +127,9 @@ ChatStore ChatStore::open(const fs::path& path) {
     for (const char* suffix : {"", "-wal", "-shm", "-lock"})
         refuse_special_file(sibling(store.path_, suffix));
     const bool has_content = size_or_zero(store.path_) > 0;
+    // Without a lock file nemo never had it, and no store of this process has it open now: reading
+    // it here would drop that one's locks.
+    if (has_content && !fs::exists(lock_file(store.path_))) refuse_foreign_database(store.path_);
     if (!can_write(store.path_)) {
         if (!has_content)
             fail(ErrorCode::runtime, "{}: the folder cannot be written", store.path_.string());
@@ -139,6 +143,15 @@ ChatStore ChatStore::open(const fs::path& path) {
         store.open_for_reading(error.what());
     }
     return store;
+}
+
+ChatStore ChatStore::open_named(const fs::path& path, bool creates) {
+    if (!path.empty() && !(creates && !fs::exists(path))) {
+        const MappedFile file = MappedFile::open(path);
+        if (!file.text().empty() && !file.text().starts_with(kDatabaseStart))
+            fail(ErrorCode::bad_file, "{}: is no file of chats, left as it is", path.string());
+    }
+    return open(path);
 }
 
 void ChatStore::open_for_writing() {

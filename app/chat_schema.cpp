@@ -2,6 +2,7 @@
 
 #include "app/sqlite.h"
 #include "core/error.h"
+#include "core/mapped_file.h"
 #include "core/private_file.h"
 
 #include <array>
@@ -90,6 +91,22 @@ int64_t schema_version(Connection& connection) {
     return connection.integer("PRAGMA user_version");
 }
 
+struct DatabaseIdentity {
+    bool is_empty = false;
+    int64_t version = 0;
+    int64_t application = 0;
+};
+
+void fail_if_foreign(const DatabaseIdentity& found, const std::filesystem::path& file) {
+    const bool is_new = found.is_empty && found.version == 0 && found.application == 0;
+    const bool is_ours =
+        !found.is_empty && found.version >= 1 && found.application == kApplicationId;
+    if (!is_new && !is_ours)
+        fail(ErrorCode::bad_file,
+             "{}: is a database of another program (application id {}, version {}), left as it is",
+             file.string(), found.application, found.version);
+}
+
 std::filesystem::path with_suffix(const std::filesystem::path& file, const std::string& suffix) {
     return file.string() + suffix;
 }
@@ -128,6 +145,26 @@ std::string definitions(Connection& connection) {
 
 }  // namespace
 
+void refuse_foreign_database(const std::filesystem::path& path) {
+    // https://www.sqlite.org/fileformat.html: the header, then the root page of the schema table.
+    constexpr size_t kUserVersion = 60;
+    constexpr size_t kApplication = 68;
+    constexpr size_t kCellCount = 103;
+    const MappedFile file = MappedFile::open(path);
+    const std::string_view text = file.text();
+    if (!text.starts_with(kDatabaseStart) || text.size() < kCellCount + 2) return;
+    const auto big_endian = [&](size_t offset, size_t n_bytes) {
+        int64_t value = 0;
+        for (const char byte : text.substr(offset, n_bytes))
+            value = value << 8 | static_cast<uint8_t>(byte);
+        return value;
+    };
+    fail_if_foreign({.is_empty = big_endian(kCellCount, 2) == 0,
+                     .version = big_endian(kUserVersion, 4),
+                     .application = big_endian(kApplication, 4)},
+                    path);
+}
+
 void check_library() {
     try {
         Connection sample;
@@ -139,12 +176,10 @@ void check_library() {
 
 void check_schema(Connection& connection, const std::filesystem::path& file) {
     const int64_t version = schema_version(connection);
-    const bool is_empty = connection.integer("SELECT count(*) FROM sqlite_schema") == 0;
-    const int64_t application = connection.integer("PRAGMA application_id");
-    if (is_empty ? version != 0 || application != 0 : application != kApplicationId || version < 1)
-        fail(ErrorCode::bad_file,
-             "{}: is a database of another program (application id {}, version {}), left as it is",
-             file.string(), application, version);
+    fail_if_foreign({.is_empty = connection.integer("SELECT count(*) FROM sqlite_schema") == 0,
+                     .version = version,
+                     .application = connection.integer("PRAGMA application_id")},
+                    file);
     if (version > kChatSchemaVersion)
         fail(ErrorCode::bad_file,
              "{}: was written by a newer nemo (format {}, this one knows up to {}), left as it is",

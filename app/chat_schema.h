@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace nemo {
@@ -11,6 +12,13 @@ class Connection;
 
 // In SQLite's user_version; grows with every change of the tables.
 constexpr int kChatSchemaVersion = 2;
+
+// How a database file starts.
+inline constexpr std::string_view kDatabaseStart("SQLite format 3\0", 16);
+
+// Throws Error{bad_file} if the file is a database of another program, by its first bytes: opening
+// it would take others' permissions away and leave files beside it.
+void refuse_foreign_database(const std::filesystem::path& file);
 
 // Throws Error{runtime} if this SQLite lacks something that the tables need.
 void check_library();

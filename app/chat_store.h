@@ -142,6 +142,9 @@ public:
     // one aside and starts a new one; answers that a dead program left streaming become
     // interrupted. Where nothing can be written, an existing file is opened for reading.
     static ChatStore open(const std::filesystem::path& path = {});
+    // The same for a file that somebody named, if that is not empty: what cannot be a chat file is
+    // left as it is, and a missing file is an error (bad_file both) unless this one `creates`.
+    static ChatStore open_named(const std::filesystem::path& path, bool creates);
     ~ChatStore();
     ChatStore(ChatStore&&) noexcept;
     ChatStore& operator=(ChatStore&&) noexcept;

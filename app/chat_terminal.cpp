@@ -25,7 +25,8 @@ std::filesystem::path history_file() {
 
 ChatTerminal::ChatTerminal(const ChatCommand& command)
     : command_(command),
-      store_(ChatStore::open()),
+      store_(ChatStore::open_named(command.chats_file, true)),
+      state_folder_(state_folder_of(command.chats_file)),
       input_(history_file()),
       shows_thoughts_(!command.hide_thinking && !command.quiet),
       shows_footer_(!command.quiet && (command.verbose || input_.is_interactive())) {
@@ -72,7 +73,7 @@ void ChatTerminal::open_model() {
                                          SessionOptions{.n_context = model.n_context,
                                                         .kv_types = model.kv_types,
                                                         .state_budget = model.state_budget,
-                                                        .spill_folder = default_state_folder()});
+                                                        .spill_folder = state_folder_});
 }
 
 ModelReference ChatTerminal::model_reference() const {
@@ -98,8 +99,8 @@ void ChatTerminal::open_chat(int64_t id) {
 
 void ChatTerminal::change_chat(int64_t id) {
     if (chat_) chat_->keep_state();  // before the session turns to the other one
-    auto opened = std::make_unique<Conversation>(*engine_, *session_, store_, id,
-                                                 default_state_folder(), command_.model.state_form);
+    auto opened = std::make_unique<Conversation>(*engine_, *session_, store_, id, state_folder_,
+                                                 command_.model.state_form);
     const int64_t old = chat_ ? chat_->id() : 0;
     chat_ = std::move(opened);
     if (!chat_->state_notice().empty()) say(terminal_safe_line(chat_->state_notice()));
@@ -111,7 +112,7 @@ void ChatTerminal::purge_if_empty(int64_t id) {
     if (!store_.children(id, 0).empty()) return;
     store_.delete_chat(id);
     store_.purge_chat(id);
-    remove_state(default_state_folder(), id);
+    remove_state(state_folder_, id);
 }
 
 void ChatTerminal::say(std::string_view text) const {

@@ -8,6 +8,7 @@
 #include "app/engine.h"
 #include "app/line_input.h"
 
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
@@ -55,6 +56,7 @@ private:
 
     ChatCommand command_;
     ChatStore store_;
+    std::filesystem::path state_folder_;
     LineInput input_;
     bool shows_thoughts_;
     bool shows_footer_;

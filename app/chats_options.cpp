@@ -106,7 +106,7 @@ CLI::App* define_chats(CLI::App& app, ChatsCommand& command) {
     chats->require_subcommand(1);
     chats->fallthrough();
     chats->footer(kExamples);
-    chats->add_option("--chats", command.file, "The file they are in")->type_name("FILE");
+    add_chats_option(*chats, command.file);
     define_reading(*chats, command);
     define_files(*chats, command);
     define_changes(*chats, command);

@@ -154,6 +154,7 @@ CLI::App* define_chat(CLI::App& app, ChatCommand& command) {
            "to int16 or int8; then files are smaller and answers after a restart may differ")
         ->check(CLI::IsMember({"exact", "int16", "int8"}).description(""))
         ->type_name("FORM");
+    add_chats_option(*sub, command.chats_file);
     CLI::Option* chat = sub->add_option("--chat", command.chat, "Go on with this chat")
                             ->check(whole_number(1))
                             ->type_name("NUMBER");

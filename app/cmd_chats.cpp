@@ -103,8 +103,7 @@ void write_document(const ChatStore& store, const ChatsCommand& command) {
     const ChatDocument format =
         command.format == "markdown" ? ChatDocument::markdown : ChatDocument::json;
     if (command.output.empty()) return export_chats(store, chats, format, write_stdout_text);
-    if (!command.force && std::filesystem::exists(command.output))
-        fail(ErrorCode::runtime, "{}: exists already; --force replaces it", command.output);
+    refuse_existing(command.output, command.force);
     refuse_to_replace(command.output, store.path());
     AtomicFile file(command.output);
     export_chats(store, chats, format, [&](const std::string& text) { file.write(text); });
@@ -145,7 +144,7 @@ void change(ChatStore& store, const ChatsCommand& command, int64_t id) {
             break;
         case Action::purge:
             store.purge_chat(id);
-            remove_state(default_state_folder(), id);
+            remove_state(state_folder_of(command.file), id);
             break;
         case Action::pin:
             store.set_pinned(id, true);
@@ -167,23 +166,12 @@ void change(ChatStore& store, const ChatsCommand& command, int64_t id) {
                         store.chat(id).title, id));
 }
 
-// A file that somebody names is opened only if it can be what is meant: the usual one is created if
-// it is missing, and set aside if it is damaged.
-void check_named_file(const ChatsCommand& command) {
-    const bool creates = command.action == Action::import_chats;
-    if (command.file.empty() || (creates && !std::filesystem::exists(command.file))) return;
-    constexpr std::string_view kStart = "SQLite format 3";
-    const MappedFile file = MappedFile::open(command.file);
-    if (!file.text().empty() && !file.text().starts_with(kStart))
-        fail(ErrorCode::bad_file, "{}: is no file of chats, left as it is", command.file);
-}
-
 }  // namespace
 
 int run_chats(const ChatsCommand& command) {
     ::umask(0077);  // what is written is as private as the chats
-    check_named_file(command);
-    ChatStore store = ChatStore::open(command.file);
+    const bool creates = command.action == Action::import_chats;
+    ChatStore store = ChatStore::open_named(command.file, creates);
     for (const std::string& notice : store.notices()) say(notice);
     switch (command.action) {
         case Action::list:

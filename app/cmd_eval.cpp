@@ -32,6 +32,7 @@ std::vector<int32_t> parse_tokens(std::string_view text) {
 int run_eval(const EvalCommand& command) {
     const std::vector<int32_t> tokens = parse_tokens(command.tokens);
     refuse_to_replace(command.logits_file, command.model);
+    refuse_existing(command.logits_file, command.force);
     const auto backend = make_cpu_backend(command.threads);
     const Model model(load_model_file(command.model, {}), *backend);
     Session session(

@@ -101,8 +101,7 @@ std::string report(const Importance& importance, const std::vector<ClassSensitiv
 int run_imatrix(const ImatrixCommand& command) {
     refuse_to_replace(command.output, command.model);
     refuse_to_replace(command.output, command.text_file);
-    if (!command.force && std::filesystem::exists(command.output))
-        fail(ErrorCode::runtime, "{}: exists already; --force replaces it", command.output);
+    refuse_existing(command.output, command.force);
     const Engine engine(command.model, command.threads);
     const TextChunks text = read_chunks({command.text_file, command.special}, command.n_context,
                                         command.n_chunks, engine.tokenizer());

@@ -48,6 +48,7 @@ struct ChatCommand {
     ModelOptions model;  // no path: the chat's
     AnswerSettings answer;
     std::optional<std::string> system;
+    std::string chats_file;  // empty: the usual one
     int64_t chat = 0;        // 0: a new one
     bool continues = false;  // the last one
     bool hide_thinking = false;
@@ -81,6 +82,7 @@ struct EvalCommand {
     std::string model;
     std::string tokens;  // "1,2,3"
     std::string logits_file;
+    bool force = false;
     int64_t chunk = 256;
     int threads = 0;
     KvTypes kv_types;

@@ -52,6 +52,11 @@ CLI::Option* add_model_option(CLI::App& app, std::string& model) {
     return app.add_option("-m,--model", model, "The model, a GGUF file")->type_name("FILE");
 }
 
+void add_chats_option(CLI::App& app, std::string& file) {
+    app.add_option("--chats", file, "The file with the chats, instead of the usual one")
+        ->type_name("FILE");
+}
+
 void add_thread_option(CLI::App& app, int& threads) {
     app.add_option("-t,--threads", threads, "Threads (0: one per core)")
         ->check(whole_number(0, 1024))

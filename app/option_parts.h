@@ -31,6 +31,7 @@ CLI::Validator real_number();
 void add_prompt_options(CLI::App& app, const std::string& what, std::optional<std::string>& prompt,
                         std::string& file);
 CLI::Option* add_model_option(CLI::App& app, std::string& model);
+void add_chats_option(CLI::App& app, std::string& file);
 void add_thread_option(CLI::App& app, int& threads);
 void add_load_options(CLI::App& app, LoadOptions& options);
 void add_cache_options(CLI::App& app, KvTypes& types);

@@ -1,9 +1,13 @@
 #include "app/state_folder.h"
 
+#include "core/crc32c.h"
 #include "core/environment.h"
 #include "core/private_file.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
+#include <span>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -22,9 +26,12 @@ fs::path file_of(const fs::path& folder, int64_t chat) {
 
 }  // namespace
 
-fs::path default_state_folder() {
+fs::path state_folder_of(const fs::path& chat_file) {
     const fs::path& cache = environment().cache_folder;
-    return cache.empty() ? cache : cache / "state";
+    if (cache.empty()) return cache;
+    if (chat_file.empty()) return cache / "state";
+    const std::string file = fs::weakly_canonical(chat_file).string();
+    return cache / "state" / fmt::format("{:08x}", crc32c(std::as_bytes(std::span(file))));
 }
 
 fs::path state_file(const fs::path& folder, int64_t chat) {
@@ -46,7 +53,7 @@ void trim_state_folder(const fs::path& folder, const fs::path& newest, uint64_t 
     std::vector<File> files;
     uint64_t n_bytes = 0;
     std::error_code error;
-    for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
+    for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder, error)) {
         if (entry.path().extension() != kExtension || !entry.is_regular_file(error)) continue;
         const uint64_t size = entry.file_size(error);
         if (error) continue;

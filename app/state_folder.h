@@ -7,8 +7,9 @@
 
 namespace nemo {
 
-// In the user's cache; empty: there is none.
-std::filesystem::path default_state_folder();
+// In the user's cache, for the usual chat file (empty), or one of its own for another: chats are
+// told apart by their numbers only. Empty: there is no cache.
+std::filesystem::path state_folder_of(const std::filesystem::path& chat_file);
 
 // CHAT.state in the folder, which is created if need be. Throws Error{runtime}.
 std::filesystem::path state_file(const std::filesystem::path& folder, int64_t chat);
@@ -16,8 +17,8 @@ std::filesystem::path state_file(const std::filesystem::path& folder, int64_t ch
 // Removes what is kept of a chat, if anything is.
 void remove_state(const std::filesystem::path& folder, int64_t chat);
 
-// Removes the files written longest ago until the others take `most_bytes` at most, but never
-// `newest`. What cannot be looked at or removed stays.
+// Removes the files in and below the folder that were written longest ago until the others take
+// `most_bytes` at most, but never `newest`. What cannot be looked at or removed stays.
 void trim_state_folder(const std::filesystem::path& folder, const std::filesystem::path& newest,
                        uint64_t most_bytes);
 

@@ -89,10 +89,10 @@ CLI::App* define_eval(CLI::App& app, EvalCommand& command) {
     sub->add_option("--tokens", command.tokens, "Token ids, separated by commas")
         ->type_name("N,...")
         ->required();
-    sub->add_option("--logits", command.logits_file,
-                    "Output: float32 [n_tokens, n_vocab]; an existing file is replaced")
+    sub->add_option("--logits", command.logits_file, "Output: float32 [n_tokens, n_vocab]")
         ->type_name("FILE")
         ->required();
+    sub->add_flag("--force", command.force, "Replace an existing file");
     sub->add_option("--chunk", command.chunk, "Tokens taken in at once")
         ->check(whole_number(1, 65536))
         ->type_name("N");

@@ -16,6 +16,11 @@ void refuse_to_replace(const std::filesystem::path& target, const std::filesyste
         fail(ErrorCode::usage, "{}: is read, and so cannot be written", target.string());
 }
 
+void refuse_existing(const std::filesystem::path& target, bool force) {
+    if (!force && std::filesystem::exists(target))
+        fail(ErrorCode::runtime, "{}: exists already; --force replaces it", target.string());
+}
+
 AtomicFile::AtomicFile(const std::filesystem::path& target, FileAccess access)
     : file_(target, access) {
     TemporaryFile::leftovers(target);  // and they are gone

@@ -18,6 +18,9 @@ namespace nemo {
 // Throws Error{usage} if the target is there and is the very file that `source` names.
 void refuse_to_replace(const std::filesystem::path& target, const std::filesystem::path& source);
 
+// Throws Error{runtime} if the target is there and --force was not given.
+void refuse_existing(const std::filesystem::path& target, bool force);
+
 class AtomicFile {
 public:
     // Throws Error{runtime} if the folder cannot be written, or the target is there but is no

@@ -18,6 +18,7 @@ struct BrokenAssertion {};
 #include <rapidjson/reader.h>
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
@@ -29,7 +30,8 @@ namespace {
 // Builds the value bottom-up: open containers wait on a stack until their closing bracket.
 class JsonBuilder {
 public:
-    explicit JsonBuilder(int max_depth) : max_depth_(max_depth) {}
+    JsonBuilder(int max_depth, const rapidjson::MemoryStream& stream)
+        : max_depth_(max_depth), stream_(stream) {}
 
     bool Null() { return add(Json()); }
     bool Bool(bool value) { return add(Json(value)); }
@@ -42,7 +44,11 @@ public:
         }
         return add(Json(static_cast<int64_t>(value)));
     }
-    bool Double(double value) { return add(Json(value)); }
+    bool Double(double value) {
+        if (!continues_a_word()) return add(Json(value));
+        problem_ = "Invalid value.";
+        return false;
+    }
     bool RawNumber(const char*, rapidjson::SizeType, bool) { return false; }
     bool String(const char* text, rapidjson::SizeType n_bytes, bool) {
         return add(Json(std::string(text, n_bytes)));
@@ -89,6 +95,16 @@ private:
         return true;
     }
 
+    // The parser takes ".5" behind NaN or Infinity for a part of the number. It stands at its end.
+    bool continues_a_word() const {
+        const char* at = stream_.src_;
+        constexpr std::string_view kInNumbers = "0123456789+-.eE";
+        while (at > stream_.begin_ && kInNumbers.find(at[-1]) != std::string_view::npos) --at;
+        const bool has_number = at < stream_.src_;
+        return has_number && at > stream_.begin_ &&
+               std::isalpha(static_cast<unsigned char>(at[-1])) != 0;
+    }
+
     bool add(Json value) {
         if (open_.empty()) {
             root_ = std::move(value);
@@ -109,6 +125,7 @@ private:
     }
 
     int max_depth_;
+    const rapidjson::MemoryStream& stream_;
     std::vector<Container> open_;
     Json root_;
     std::string problem_;
@@ -168,7 +185,7 @@ Json parse_json(std::string_view text, std::string_view source, const JsonLimits
                                 rapidjson::kParseFullPrecisionFlag;
     rapidjson::MemoryStream stream(text.data(), text.size());
     rapidjson::Reader reader;
-    JsonBuilder builder(limits.max_depth);
+    JsonBuilder builder(limits.max_depth, stream);
     rapidjson::ParseResult result;
     try {
         result = reader.Parse<kFlags>(stream, builder);

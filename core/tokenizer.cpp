@@ -67,8 +67,8 @@ void check_data(const TokenizerData& data, std::string_view source) {
     for (const int32_t id : data.end_of_generation) {
         check_id(id, "end-of-generation", n_tokens, source);
     }
-    for (const AddedTokenRule& rule : data.added_rules) {
-        check_id(rule.id, "added token", n_tokens, source);
+    for (const auto& [id, rule] : data.added_rules) {
+        check_id(id, "added token", n_tokens, source);
     }
     if ((data.add_bos && data.bos < 0) || (data.add_eos && data.eos < 0)) {
         fail(ErrorCode::bad_file, "{}: tokenizer: {} is to be added but has no id", source,

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -50,7 +51,7 @@ struct TokenizerData {
     std::vector<std::string> merges;  // BPE: "left right", rank = index
     std::vector<float> scores;        // SentencePiece: one per token
 
-    std::vector<AddedTokenRule> added_rules;  // BPE: at most one per id
+    std::map<int32_t, AddedTokenRule> added_rules;  // BPE: by id
 
     // BPE: the pre-tokenizer's patterns as tokenizer.json spells them (Oniguruma's Ruby syntax),
     // each applied to every piece the one before it made.

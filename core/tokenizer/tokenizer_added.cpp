@@ -4,7 +4,6 @@
 #include "core/utf8.h"
 
 #include <algorithm>
-#include <map>
 
 namespace nemo {
 namespace {
@@ -81,8 +80,6 @@ bool needs_trust(const TokenizerData& data, int32_t id) {
 }
 
 AddedTokens::AddedTokens(const TokenizerData& data) {
-    std::map<int32_t, AddedTokenRule> rules;
-    for (const AddedTokenRule& rule : data.added_rules) rules[rule.id] = rule;
     for (size_t i = 0; i < data.tokens.size(); ++i) {
         const TokenType type = data.types[i];
         const bool is_added = type == TokenType::control || type == TokenType::unknown ||
@@ -93,7 +90,8 @@ AddedTokens::AddedTokens(const TokenizerData& data) {
             data.kind == TokenizerKind::sentencepiece && !needs_trust(data, id);
         if (!is_added || is_found_later || data.tokens[i].empty()) continue;
         AddedTokenRule rule{.id = id, .normalized = type == TokenType::user_defined};
-        if (const auto special_rule = rules.find(id); special_rule != rules.end()) {
+        if (const auto special_rule = data.added_rules.find(id);
+            special_rule != data.added_rules.end()) {
             rule = special_rule->second;
         }
         EntrySet& set = rule.normalized ? normalized_ : raw_;

@@ -111,11 +111,12 @@ void read_bpe(const GgufMetadata& metadata, TokenizerData& data) {
              kOurRules, rules.size(), kRuleLength);
     }
     for (size_t i = 0; i < rules.size(); i += kRuleLength) {
-        data.added_rules.push_back({.id = to_id(rules[i], kOurRules, metadata),
-                                    .lstrip = rules[i + 1] != 0,
-                                    .rstrip = rules[i + 2] != 0,
-                                    .single_word = rules[i + 3] != 0,
-                                    .normalized = rules[i + 4] != 0});
+        const int32_t id = to_id(rules[i], kOurRules, metadata);
+        data.added_rules[id] = {.id = id,
+                                .lstrip = rules[i + 1] != 0,
+                                .rstrip = rules[i + 2] != 0,
+                                .single_word = rules[i + 3] != 0,
+                                .normalized = rules[i + 4] != 0};
     }
 }
 
@@ -185,8 +186,8 @@ void add_bpe_metadata(const TokenizerData& data, GgufMetadata& metadata) {
     metadata.set_bool(kOurIgnoreMerges, data.ignore_merges);
     if (data.add_space_prefix) metadata.set_bool(kAddSpacePrefix, true);
     std::vector<int32_t> rules;
-    for (const AddedTokenRule& rule : data.added_rules) {
-        for (const int32_t value : {rule.id, int32_t{rule.lstrip}, int32_t{rule.rstrip},
+    for (const auto& [id, rule] : data.added_rules) {
+        for (const int32_t value : {id, int32_t{rule.lstrip}, int32_t{rule.rstrip},
                                     int32_t{rule.single_word}, int32_t{rule.normalized}}) {
             rules.push_back(value);
         }

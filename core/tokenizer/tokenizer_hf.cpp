@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <map>
 #include <optional>
 #include <span>
 
@@ -79,9 +80,7 @@ void make_special(TokenizerData& data, int32_t id) {
     TokenType& type = data.types[static_cast<size_t>(id)];
     // What was user-defined keeps being searched in its pass over the text.
     if (type == TokenType::user_defined) {
-        const bool has_rule = std::any_of(data.added_rules.begin(), data.added_rules.end(),
-                                          [&](const AddedTokenRule& r) { return r.id == id; });
-        if (!has_rule) data.added_rules.push_back({.id = id, .normalized = true});
+        data.added_rules.try_emplace(id, AddedTokenRule{.id = id, .normalized = true});
     }
     if (type == TokenType::normal || type == TokenType::user_defined) type = TokenType::control;
 }
@@ -104,9 +103,13 @@ void read_special_tokens(const ConfigFile& config, TokenizerData& data) {
     read("unk_token");
     const Json* more = config.json.find("additional_special_tokens");
     if (more == nullptr || !more->is_array()) return;
+    std::map<std::string_view, int32_t> ids;  // hundreds of them in a vocabulary of 130,000
+    for (size_t id = 0; id < data.tokens.size(); ++id)
+        ids.try_emplace(data.tokens[id], static_cast<int32_t>(id));
     for (const Json& value : more->array()) {
         const auto text = token_text(value, config.source, "additional_special_tokens");
-        if (text) make_special(data, find_id(data, *text));
+        if (const auto found = text ? ids.find(*text) : ids.end(); found != ids.end())
+            make_special(data, found->second);
     }
 }
 

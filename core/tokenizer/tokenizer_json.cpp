@@ -316,9 +316,11 @@ void apply_added_token(const AddedTokenSpec& spec, std::string_view source, std:
     } else {
         type = spec.is_special ? TokenType::control : TokenType::user_defined;
     }
-    std::erase_if(data.added_rules, [&](const AddedTokenRule& r) { return r.id == spec.id; });
     const AddedTokenRule usual{.id = spec.id, .normalized = type == TokenType::user_defined};
-    if (spec.rule != usual) data.added_rules.push_back(spec.rule);
+    if (spec.rule == usual)
+        data.added_rules.erase(spec.id);
+    else
+        data.added_rules[spec.id] = spec.rule;
 }
 
 bool describes_sentencepiece(const Json& tokenizer_json) {

@@ -188,6 +188,28 @@ TEST_CASE("a chat goes on with the model that it had last") {
     CHECK(home.store().chats()[0].model.path == chat_model(ChatFormat::nano_v2));
 }
 
+TEST_CASE("chats of a named file, with states of their own") {
+    const Home home;
+    const auto say = [&](const std::string& text, std::vector<std::string> more) {
+        return run_process(chat_arguments(ChatFormat::demo, std::move(more)), text,
+                           home.environment());
+    };
+    const std::string other = (home.folder / "other.db").string();
+    CHECK(say("Hello!\n", {}).status == 0);
+    CHECK(say("What is rice?\n", {"--chats", other}).status == 0);
+    CHECK(home.store().shown(1).at(0).content == "Hello!");
+    CHECK(ChatStore::open(other).shown(1).at(0).content == "What is rice?");
+    CHECK(say("And beans?\n", {"--chats", other, "--chat", "1"}).status == 0);
+    CHECK(ChatStore::open(other).shown(1).size() == 4);
+    CHECK(say("Hi\n", {"--continue"}).status == 0);
+    // Each went on where it had stopped: the question's few tokens were new.
+    for (const ChatStore& store : {home.store(), ChatStore::open(other)})
+        CHECK(store.shown(1).at(3).stats.find("n_reused")->integer() > 10);
+
+    const std::string model = chat_model(ChatFormat::demo);
+    CHECK(contains(say("Hi\n", {"--chats", model}).err, "is no file of chats"));
+}
+
 TEST_CASE("thoughts do not reach standard output") {
     const Home home;
     const std::vector<std::string> arguments =

@@ -334,8 +334,12 @@ TEST_CASE("eval writes a row of logits per token") {
               .status == 0);
     const std::string chunked = read_file(out);
     CHECK(chunked.size() == 3 * 4 * static_cast<size_t>(4096));
-    CHECK(run_cli({"eval", "-m", demo(), "--tokens", "1,5,9", "--logits", out, "-t", "1"}).status ==
-          0);
+    write_file(out, "somebody's");
+    std::vector<std::string> again = {"eval", "-m", demo(), "--tokens", "1,5,9", "--logits", out};
+    CHECK(contains(run_cli(again).err, "exists already; --force replaces it"));
+    CHECK(read_file(out) == "somebody's");
+    again.insert(again.end(), {"--force", "-t", "1"});
+    CHECK(run_cli(again).status == 0);
     CHECK(read_file(out) == chunked);
 }
 
@@ -387,7 +391,8 @@ TEST_CASE("the format of the key-value cache can be chosen") {
     const TempFolder folder;
     const auto logits_with = [&](std::vector<std::string> types) {
         const std::string out = (folder / "out.f32").string();
-        types.insert(types.begin(), {"eval", "-m", demo(), "--tokens", "1,5,9", "--logits", out});
+        types.insert(types.begin(),
+                     {"eval", "-m", demo(), "--tokens", "1,5,9", "--logits", out, "--force"});
         CHECK(run_cli(types).status == 0);
         return read_file(out);
     };

@@ -90,6 +90,9 @@ TEST_CASE("json: errors name the source, the byte and the reason") {
     CHECK(contains(parse_error("[NaNe5]"), "byte 6: invalid JSON: Invalid value"));
     for (const char* text : {"Infe1", "-Infinitye-3", "[0, NaNE+7]", "{\"a\": Infinitye0}"})
         CHECK(contains(parse_error(text), "Invalid value"));
+    // And those in which it would go on with a number behind a word.
+    for (const char* text : {"NaN.5", "[1, Infinity.25]", "-Inf.0", "{\"a\": NaN.1e2}", "NaN7"})
+        CHECK(contains(parse_error(text), "invalid JSON"));
 }
 
 TEST_CASE("json: limits") {

@@ -84,10 +84,34 @@ TEST_CASE("tokenizer.json: added tokens extend the vocabulary and gaps are fille
     CHECK(data.types[4] == TokenType::unused);
     CHECK(data.types[6] == TokenType::control);
     REQUIRE(data.added_rules.size() == 1);
-    CHECK(data.added_rules[0] == AddedTokenRule{.id = 6, .lstrip = true});
+    CHECK(data.added_rules.at(6) == AddedTokenRule{.id = 6, .lstrip = true});
     pad_vocabulary(data, 9);
     CHECK(data.tokens.back() == "[PAD8]");
     CHECK(Tokenizer::create(data, "test")->encode("b \n<x>[PAD8]", true) == Ids{1, 6});
+}
+
+// Looking through all rules, or all tokens, for each of them takes 20 s.
+TEST_CASE("tokenizer.json: a hundred thousand added tokens with rules, all of them special") {
+    const TempFolder folder;
+    constexpr int kFirst = 4;
+    constexpr int kLast = 100'000;
+    std::string added;
+    std::string special;
+    for (int id = kFirst; id <= kLast; ++id) {
+        added += fmt::format(R"({}{{"id": {}, "content": "<{}>", "lstrip": true}})",
+                             id == kFirst ? "" : ",", id, id);
+        special += fmt::format(R"({}"<{}>")", id == kFirst ? "" : ",", id);
+    }
+    TokenizerJson json;
+    json.added = "[" + added + "]";
+    read(folder, json);
+    write_file(folder / "tokenizer_config.json",
+               R"({"additional_special_tokens": [)" + special + "]}");
+    const TokenizerData data = tokenizer_from_hf(folder / "");
+    CHECK(data.added_rules.size() == kLast - kFirst + 1);
+    CHECK(data.added_rules.at(kLast) ==
+          AddedTokenRule{.id = kLast, .lstrip = true, .normalized = true});
+    CHECK(data.types.at(kLast) == TokenType::control);
 }
 
 TEST_CASE("tokenizer.json: the prefix space comes before every stretch of text") {
