@@ -17,40 +17,52 @@ constexpr int64_t kMostTokens = 86 * kTileWidth;
 // the second-level cache for all but the first of them. Fewer if threads would run out of work.
 constexpr int64_t kMostPanels = 4;
 constexpr int64_t kPiecesPerThread = 4;
+// Columns that share a scale of the activations, at least.
+constexpr int64_t kLeastGroup = 32;
 
 // Fetches the next columns of 64 rows bit by bit while the current ones are multiplied: hardware
 // does not follow 64 streams.
 class RowPrefetcher {
 public:
-    RowPrefetcher(const unsigned char* rows, int64_t row_bytes, int64_t n_rows, int64_t piece_bytes)
-        : at_(rows), row_bytes_(row_bytes), lines_per_row_(piece_bytes / 64 + 1) {
-        n_lines_ = lines_per_row_ * n_rows;
+    // In n_steps steps.
+    RowPrefetcher(const unsigned char* rows, int64_t row_bytes, int64_t n_rows, int64_t piece_bytes,
+                  int64_t n_steps)
+        : row_(rows), row_bytes_(row_bytes), n_rows_(n_rows), piece_bytes_(piece_bytes) {
+        const int64_t most_lines = n_rows * ((piece_bytes + kLine - 2) / kLine + 1);
+        lines_per_step_ = (most_lines + n_steps - 1) / n_steps;
+        begin_row();
     }
-    // Up to `part` of `whole` lines.
-    void advance(int64_t part, int64_t whole) {
-        for (const int64_t until = n_lines_ * part / whole; n_issued_ < until; ++n_issued_) {
-            __builtin_prefetch(at_ + 64 * line_, 0, 2);
-            if (++line_ == lines_per_row_) {
-                line_ = 0;
-                at_ += row_bytes_;
-            }
+    void step() {
+        for (int64_t i = 0; i < lines_per_step_ && n_rows_ > 0; ++i) {
+            __builtin_prefetch(row_ + offset_, 0, 2);
+            offset_ += kLine;
+            if (offset_ < piece_bytes_) continue;
+            row_ += row_bytes_;
+            --n_rows_;
+            begin_row();
         }
     }
 
 private:
-    const unsigned char* at_;
-    int64_t row_bytes_, lines_per_row_, n_lines_ = 0, n_issued_ = 0, line_ = 0;
+    static constexpr int64_t kLine = 64;
+    // The piece begins within its first line.
+    void begin_row() { offset_ = -static_cast<int64_t>(reinterpret_cast<uintptr_t>(row_) % kLine); }
+
+    const unsigned char* row_;
+    int64_t row_bytes_, n_rows_, piece_bytes_, lines_per_step_, offset_ = 0;
 };
 
 }  // namespace
 
-int8_t* PanelProduct::Packed::tile_codes(int64_t k, int64_t tile) const {
-    return codes + (k * n_tiles + tile * n_columns(k)) * kTileWidth;
+int64_t PanelProduct::Packed::tile_bytes(int64_t k) const {
+    constexpr int64_t kLine = 64;
+    const int64_t n_info = n_columns(k) / traits.group * traits.info_rows_per_group() * kTileWidth;
+    const int64_t n_bytes = code_bytes(k) + n_info * int64_t{sizeof(float)};
+    return (n_bytes + kLine - 1) / kLine * kLine;
 }
 
-float* PanelProduct::Packed::tile_info(int64_t k, int64_t tile) const {
-    return info + (k * n_tiles + tile * n_columns(k)) / traits.group *
-                      traits.info_rows_per_group() * kTileWidth;
+unsigned char* PanelProduct::Packed::tile(int64_t k, int64_t tile) const {
+    return tiles + k / kSliceColumns * n_tiles * tile_bytes(0) + tile * tile_bytes(k);
 }
 
 bool PanelProduct::pack_info(const int32_t* sums, const int32_t* magnitudes, float scale,
@@ -83,58 +95,51 @@ bool PanelProduct::pack_info(const int32_t* sums, const int32_t* magnitudes, flo
     return narrow;
 }
 
-void PanelProduct::pack_token(const TierOps& ops, const float* x, int64_t token,
-                              ThreadScratch& scratch) {
+// Slice by slice, so that what the tokens are woven into stays in the first-level cache.
+void PanelProduct::pack_tile(const TierOps& ops, int64_t tile) {
     const QuantTraits& traits = packed_.traits;
-    const int64_t n = packed_.n, group = traits.group;
-    int8_t* codes = scratch.codes.get(n);
-    float* scales = scratch.scales.get(n / group);
-    int32_t* sums = scratch.code_sums.get(n / 16);
-    int32_t* magnitudes = scratch.magnitudes.get(n / 16);
-    ops.quantize({.x = x,
-                  .n = n,
-                  .group = group,
-                  .codes = codes,
-                  .scale = scales,
-                  .sums = sums,
-                  .magnitudes = magnitudes});
-
-    const int64_t tile = token / kTileWidth, lane = token % kTileWidth;
-    for (int64_t k = 0; k < n; k += kSliceColumns) {
-        const int64_t end = k + packed_.n_columns(k);
-        int8_t* target = packed_.tile_codes(k, tile) + 4 * lane;
-        for (int64_t i = k; i < end; i += 4, target += 4 * kTileWidth)
-            std::memcpy(target, codes + i, 4);
-        float* info = packed_.tile_info(k, tile) + lane;
-        bool narrow = lane == 0 || packed_.is_narrow(k, tile);
-        for (int64_t g = k; g < end; g += group) {
-            narrow =
-                pack_info(sums + g / 16, magnitudes + g / 16, scales[g / group], info) && narrow;
-            info += traits.info_rows_per_group() * kTileWidth;
+    const int64_t last_token = std::ssize(rows_) - 1;
+    int8_t codes[kSliceColumns];
+    float scales[kSliceColumns / kLeastGroup];
+    int32_t sums[kSliceColumns / 16], magnitudes[kSliceColumns / 16];
+    for (int64_t k = 0; k < packed_.n; k += kSliceColumns) {
+        const int64_t n_columns = packed_.n_columns(k);
+        unsigned char* packed = packed_.tile(k, tile);
+        bool narrow = true;
+        for (int64_t lane = 0; lane < kTileWidth; ++lane) {
+            // The last tile's missing tokens repeat the last one; their results are not used.
+            const int64_t token = std::min(tile * kTileWidth + lane, last_token);
+            ops.quantize({.x = rows_[static_cast<size_t>(token)] + k,
+                          .n = n_columns,
+                          .group = traits.group,
+                          .codes = codes,
+                          .scale = scales,
+                          .sums = sums,
+                          .magnitudes = magnitudes});
+            unsigned char* to = packed + 4 * lane;
+            for (int64_t i = 0; i < n_columns; i += 4)
+                std::memcpy(to + i * kTileWidth, codes + i, 4);
+            float* info = reinterpret_cast<float*>(packed + packed_.code_bytes(k)) + lane;
+            for (int64_t g = 0; g < n_columns; g += traits.group) {
+                narrow =
+                    pack_info(sums + g / 16, magnitudes + g / 16, scales[g / traits.group], info) &&
+                    narrow;
+                info += traits.info_rows_per_group() * kTileWidth;
+            }
         }
         packed_.is_narrow(k, tile) = narrow;
     }
 }
 
 void PanelProduct::pack(const TierOps& ops, ThreadPool& pool, QuantFormat format, int64_t n) {
-    const QuantTraits traits = quant_traits(format);
-    const int64_t n_tokens = std::ssize(rows_);
-    const int64_t n_tiles = (n_tokens + kTileWidth - 1) / kTileWidth;
-    packed_ = {
-        .codes = codes_.get(n_tiles * kTileWidth * n),
-        .info = info_.get(n_tiles * kTileWidth * (n / traits.group) * traits.info_rows_per_group()),
-        .narrow = narrow_.get(n_tiles * ((n + kSliceColumns - 1) / kSliceColumns)),
-        .n_tiles = n_tiles,
-        .n = n,
-        .traits = traits};
-    pool.parallel_for(
-        n_tiles * kTileWidth, kTileWidth, [&](int64_t begin, int64_t end, int thread) {
-            // The last tile's missing tokens repeat the last one; their results are not used.
-            for (int64_t t = begin; t < end; ++t) {
-                ThreadScratch& scratch = threads_[static_cast<size_t>(thread)];
-                pack_token(ops, rows_[static_cast<size_t>(std::min(t, n_tokens - 1))], t, scratch);
-            }
-        });
+    const int64_t n_tiles = (std::ssize(rows_) + kTileWidth - 1) / kTileWidth;
+    const int64_t n_slices = (n + kSliceColumns - 1) / kSliceColumns;
+    packed_ = {.narrow = narrow_.get(n_tiles * n_slices),
+               .n_tiles = n_tiles,
+               .n = n,
+               .traits = quant_traits(format)};
+    packed_.tiles = packed_tiles_.get(n_slices * n_tiles * packed_.tile_bytes(0));
+    pool.parallel_for(n_tiles, 1, [&](int64_t tile, int64_t, int) { pack_tile(ops, tile); });
 }
 
 void PanelProduct::store_tile(const TierOps& ops, const Target& target, int64_t first_row,
@@ -165,6 +170,7 @@ void PanelProduct::multiply_panels(const TierOps& ops, QuantFormat format, const
     const QuantTraits& traits = packed_.traits;
     const TensorView& view = target.weight.view;
     const int64_t n = packed_.n, n_tiles = packed_.n_tiles, row_bytes = view.row_bytes();
+    const int64_t n_tokens = std::ssize(rows_);
     const auto* rows = reinterpret_cast<const unsigned char*>(view.row(first_row));
     const auto bytes_of = [&](int64_t columns) {
         return columns / traits.block_columns * traits.block_bytes;
@@ -180,7 +186,7 @@ void PanelProduct::multiply_panels(const TierOps& ops, QuantFormat format, const
     float* sums = scratch.sums.get(n_sums);
     std::fill_n(sums, n_sums, 0.0f);
     for (int64_t k = 0; k < n; k += kSliceColumns) {
-        const int64_t n_columns = packed_.n_columns(k);
+        const int64_t n_columns = packed_.n_columns(k), tile_bytes = packed_.tile_bytes(k);
         const bool last = k + n_columns == n;
         for (int64_t p = 0; p < n_panels; ++p) {
             ops.expand_panel[static_cast<int>(format)]({.rows = rows + p * kPanelRows * row_bytes,
@@ -194,18 +200,22 @@ void PanelProduct::multiply_panels(const TierOps& ops, QuantFormat format, const
             const int64_t next_p = wraps ? 0 : p + 1, next_k = wraps ? k + n_columns : k;
             RowPrefetcher prefetcher(rows + next_p * kPanelRows * row_bytes + bytes_of(next_k),
                                      row_bytes, next_k < n ? n_rows_of(next_p) : 0,
-                                     bytes_of(packed_.n_columns(next_k)));
-            for (int64_t tile = 0; tile < n_tiles; ++tile) {
+                                     bytes_of(packed_.n_columns(next_k)), n_tiles);
+            const unsigned char* packed = packed_.tile(k, 0);
+            for (int64_t tile = 0; tile < n_tiles; ++tile, packed += tile_bytes) {
                 float* tile_sums = sums + (p * n_tiles + tile) * kTileWidth * kPanelRows;
-                prefetcher.advance(tile + 1, n_tiles);
+                prefetcher.step();
                 if (last) fetch_target(target, first_row + p * kPanelRows, tile + 1);
-                multiply_tile({.panel = panel,
-                               .scales = scales,
-                               .x = packed_.tile_codes(k, tile),
-                               .info = packed_.tile_info(k, tile),
-                               .n_groups = n_columns / traits.group,
-                               .narrow = packed_.is_narrow(k, tile),
-                               .c = tile_sums});
+                multiply_tile(
+                    {.panel = panel,
+                     .scales = scales,
+                     .x = reinterpret_cast<const int8_t*>(packed),
+                     .info = reinterpret_cast<const float*>(packed + packed_.code_bytes(k)),
+                     .n_groups = n_columns / traits.group,
+                     .narrow = packed_.is_narrow(k, tile),
+                     .ahead = packed + 2 * tile_bytes,
+                     .n_tokens = n_tokens - tile * kTileWidth,
+                     .c = tile_sums});
                 // At once, so that memory takes the results while the next tiles are computed.
                 if (last) store_tile(ops, target, first_row + p * kPanelRows, tile, tile_sums);
             }

@@ -34,28 +34,26 @@ private:
         ScratchBuffer<unsigned char> panel;
         ScratchBuffer<float> panel_scales;
         ScratchBuffer<float> sums;  // [panels][tokens][64]
-        ScratchBuffer<int8_t> codes;
-        ScratchBuffer<float> scales;
-        ScratchBuffer<int32_t> code_sums, magnitudes;
     };
-    // Packed activations of a block of tokens: slices of kSliceColumns, in them tiles of 6 tokens,
-    // in them [columns/4][6][4] codes; TileJob::info; and TileJob::narrow.
+    // Packed activations of a block of tokens: [slices of kSliceColumns][tiles of 6 tokens], of
+    // each the codes [columns/4][6][4] and then TileJob::info, in whole cache lines; and
+    // TileJob::narrow.
     struct Packed {
-        int8_t* codes;
-        float* info;
+        unsigned char* tiles;
         bool* narrow;  // [slices][tiles]
         int64_t n_tiles;
         int64_t n;  // columns
         QuantTraits traits;
         int64_t n_columns(int64_t k) const { return std::min<int64_t>(kSliceColumns, n - k); }
-        int8_t* tile_codes(int64_t k, int64_t tile) const;
-        float* tile_info(int64_t k, int64_t tile) const;
+        int64_t code_bytes(int64_t k) const { return n_columns(k) * kTileWidth; }
+        int64_t tile_bytes(int64_t k) const;
+        unsigned char* tile(int64_t k, int64_t tile) const;
         bool& is_narrow(int64_t k, int64_t tile) const {
             return narrow[k / kSliceColumns * n_tiles + tile];
         }
     };
     void pack(const TierOps& ops, ThreadPool& pool, QuantFormat format, int64_t n);
-    void pack_token(const TierOps& ops, const float* x, int64_t token, ThreadScratch& scratch);
+    void pack_tile(const TierOps& ops, int64_t tile);
     // The info of a group; `sums`, `magnitudes`: of 16 codes each. Returns whether it is narrow.
     bool pack_info(const int32_t* sums, const int32_t* magnitudes, float scale, float* info) const;
     // Where the products of the packed tokens go: y of the first of them.
@@ -75,8 +73,7 @@ private:
 
     std::vector<const float*> rows_;  // of the tokens that are packed
     Packed packed_ = {};
-    ScratchBuffer<int8_t> codes_;
-    ScratchBuffer<float> info_;
+    ScratchBuffer<unsigned char> packed_tiles_;
     ScratchBuffer<bool> narrow_;
     std::vector<ThreadScratch> threads_;
 };

@@ -120,8 +120,10 @@ struct TileJob {
     // in formats with minimums, the pairs of sums only; then the scales.
     const float* info;
     int64_t n_groups;
-    bool narrow;  // ActivationBatch::narrow, for these columns
-    float* c;     // [kTileWidth][64], aligned to 64
+    bool narrow;        // ActivationBatch::narrow, for these columns
+    const void* ahead;  // what a later job reads as x and info
+    int64_t n_tokens;   // from which on c is not used
+    float* c;           // [kTileWidth][64], aligned to 64
 };
 
 // y[t][r] = epilogue(tile[t][r] * factor + bias[r]), n_rows values of n_tokens rows.

@@ -36,7 +36,7 @@ constexpr int kPassTokens = 3;
     NEMO_STEP("vpdpbusd", w, 0, 64, 128, 192, x, 0, 4, 8)                                         \
     NEMO_STEP("vpdpbusd", w, 256, 320, 384, 448, x, 24, 28, 32)                                   \
     "prefetcht0 (%[ahead])\n"                                                                     \
-    "add $512, %[w]\n add $48, %[x]\n add $48, %[ahead]\n sub $8, %[columns]\n jnz 1b\n"          \
+    "add $512, %[w]\n add $48, %[x]\n add $64, %[ahead]\n sub $8, %[columns]\n jnz 1b\n"          \
     NEMO_LOAD_ROW(0)
 #define NEMO_LOAD_ROW(at)                                                                         \
     "vmovaps " #at "(%[scales]), %%zmm24\n vmovaps 64+" #at "(%[scales]), %%zmm25\n"              \
@@ -128,7 +128,7 @@ constexpr int kPassTokens = 3;
         NEMO_LOAD_ROW(256) NEMO_TOKENS(NEMO_BEGIN_GROUP, NEMO_GROUP_INT_MIN)                      \
         "add $512, %[scales]\n add $24, %[info]\n dec %[n_groups]\n jnz 2b\n" : NEMO_OPERANDS)
 
-// Three tokens; `ahead`: what will be read later, as many bytes as `x` has.
+// Three tokens; `ahead`: what will be read later, 64 bytes of it per 8 columns.
 template <QuantFormat kFormat>
 NEMO_INLINE void multiply_pass(const TileJob& job, const int8_t* x, const float* info, float* c,
                                const void* ahead) {
@@ -158,12 +158,11 @@ NEMO_INLINE void multiply_pass(const TileJob& job, const int8_t* x, const float*
 
 template <QuantFormat kFormat>
 void multiply_tile(const TileJob& job) {
-    constexpr int64_t kBytes = kTileWidth * quant_traits(kFormat).group;
     static_assert(kTileWidth == 2 * kPassTokens);
-    const int8_t* next_x = job.x + 2 * job.n_groups * kBytes;
-    multiply_pass<kFormat>(job, job.x, job.info, job.c, next_x);
-    multiply_pass<kFormat>(job, job.x + 4 * kPassTokens, job.info + kPassTokens,
-                           job.c + kPassTokens * kPanelRows, job.c + kTileWidth * kPanelRows);
+    multiply_pass<kFormat>(job, job.x, job.info, job.c, job.ahead);
+    if (job.n_tokens > kPassTokens)
+        multiply_pass<kFormat>(job, job.x + 4 * kPassTokens, job.info + kPassTokens,
+                               job.c + kPassTokens * kPanelRows, job.c + kTileWidth * kPanelRows);
 }
 
 #undef NEMO_DOT
