@@ -126,86 +126,102 @@ private:
             cache.row(page * kKvPageRows + row, kv_head_));
     }
 
-    CacheRows cache_rows(const KvCache& cache, int64_t page, int64_t row, int64_t n_rows,
-                         const unsigned char* next) const {
+    CacheRows cache_rows(const KvCache& cache, int64_t page, int64_t row, int64_t n_rows) const {
         return {.rows = rows_of(cache, page, row),
                 .row_bytes = cache.layout.row_bytes(),
                 .n_rows = n_rows,
-                .dim = dim_,
-                .next = next};
+                .dim = dim_};
     }
 
-    const float* slice(const KvCache& cache, const CacheRows& from) {
+    const float* slice(const KvCache& cache, const CacheRows& from, const unsigned char* next) {
         float* values = scratch_.slice.get(kSliceRows * dim_);
-        cache_ops(ops_, cache.layout.type).slice({.from = from, .slice = values});
+        cache_ops(ops_, cache.layout.type).slice({.from = from, .next = next, .slice = values});
         return values;
     }
 
     bool few_queries() const { return n_queries() <= kFewQueries; }
 
+    // Rows of the page that nobody sees yet are scored too, to no effect.
+    int64_t rows_scored(int64_t page) const {
+        return (rows_seen(page, n_tokens_ - 1) + 15) / 16 * 16;
+    }
+
     void score_page(int64_t page, float* scores) {
-        const int64_t n_rows = rows_seen(page, n_tokens_ - 1);
-        const int64_t query = first_seeing(page) * n_sharing_;
+        const int64_t query = first_seeing(page) * n_sharing_, n_rows = rows_scored(page);
+        const float* queries = queries_ + query * dim_;
+        scores += query * kKvPageRows;
+        if (few_queries()) {
+            cache_ops(ops_, call_.keys.layout.type)
+                .score_few({.from = cache_rows(call_.keys, page, 0, n_rows),
+                            .next = {rows_of(call_.values, page, 0),
+                                     rows_of(call_.values, page, kGroupRows)},
+                            .queries = queries,
+                            .n_queries = n_queries() - query,
+                            .scores = scores,
+                            .scores_stride = kKvPageRows});
+            return;
+        }
         for (int64_t row = 0; row < n_rows; row += kSliceRows) {
             const bool last = row + kSliceRows >= n_rows;
             const unsigned char* next =
                 last ? rows_of(call_.values, page, 0) : rows_of(call_.keys, page, row + kSliceRows);
-            // Rows of the page that nobody sees yet are scored too, to no effect.
-            const int64_t n_scored = (std::min(kSliceRows, n_rows - row) + 15) / 16 * 16;
-            const CacheRows from = cache_rows(call_.keys, page, row, n_scored, next);
-            const float* queries = queries_ + query * dim_;
-            float* first_scores = scores + query * kKvPageRows + row;
-            if (few_queries())
-                cache_ops(ops_, call_.keys.layout.type)
-                    .score_few({.from = from,
-                                .queries = queries,
-                                .n_queries = n_queries() - query,
-                                .scores = first_scores,
-                                .scores_stride = kKvPageRows});
-            else
-                ops_.score({.slice = slice(call_.keys, from),
-                            .n_rows = n_scored,
-                            .dim = dim_,
-                            .queries = queries,
-                            .n_queries = n_queries() - query,
-                            .scores = first_scores,
-                            .scores_stride = kKvPageRows});
+            const CacheRows from =
+                cache_rows(call_.keys, page, row, std::min(kSliceRows, n_rows - row));
+            ops_.score({.slice = slice(call_.keys, from, next),
+                        .n_rows = from.n_rows,
+                        .dim = dim_,
+                        .queries = queries,
+                        .n_queries = n_queries() - query,
+                        .scores = scores + row,
+                        .scores_stride = kKvPageRows});
         }
     }
 
     void weigh_page(int64_t page, bool read_on, const float* scores, const PageResults& results) {
-        const int64_t n_rows = rows_seen(page, n_tokens_ - 1), first = first_seeing(page);
-        for (int64_t t = first; t < n_tokens_; ++t)
+        for (int64_t t = first_seeing(page); t < n_tokens_; ++t)
             std::fill_n(results.sums + t * results.token_stride * dim_, n_sharing_ * dim_, 0.0f);
+        if (few_queries())
+            weigh_few(page, read_on, scores, results);
+        else
+            weigh_slices(page, read_on, scores, results);
+    }
+
+    void weigh_few(int64_t page, bool read_on, const float* scores, const PageResults& results) {
+        NextRows next = {};
+        if (read_on)
+            next = {rows_of(call_.keys, page + 1, 0),
+                    rows_of(call_.keys, page + 1, rows_scored(page + 1) / 2)};
+        for (int64_t t = first_seeing(page); t < n_tokens_; ++t)
+            cache_ops(ops_, call_.values.layout.type)
+                .weigh_few({.from = cache_rows(call_.values, page, 0, rows_seen(page, t)),
+                            .next = next,
+                            .weights = scores + t * n_sharing_ * kKvPageRows,
+                            .weights_stride = kKvPageRows,
+                            .n_queries = n_sharing_,
+                            .sums = results.sums + t * results.token_stride * dim_});
+    }
+
+    void weigh_slices(int64_t page, bool read_on, const float* scores, const PageResults& results) {
+        const int64_t n_rows = rows_seen(page, n_tokens_ - 1);
         for (int64_t row = 0; row < n_rows; row += kSliceRows) {
             const unsigned char* next = nullptr;
             if (row + kSliceRows < n_rows)
                 next = rows_of(call_.values, page, row + kSliceRows);
             else if (read_on)
                 next = rows_of(call_.keys, page + 1, 0);
-            CacheRows from =
-                cache_rows(call_.values, page, row, std::min(kSliceRows, n_rows - row), next);
-            const float* values = few_queries() ? nullptr : slice(call_.values, from);
-            for (int64_t t = first; t < n_tokens_; ++t) {
-                from.n_rows = std::min(kSliceRows, rows_seen(page, t) - row);
-                if (from.n_rows <= 0) continue;
-                const float* weights = scores + t * n_sharing_ * kKvPageRows + row;
-                float* sums = results.sums + t * results.token_stride * dim_;
-                if (few_queries())
-                    cache_ops(ops_, call_.values.layout.type)
-                        .weigh_few({.from = from,
-                                    .weights = weights,
-                                    .weights_stride = kKvPageRows,
-                                    .n_queries = n_sharing_,
-                                    .sums = sums});
-                else
+            const CacheRows from =
+                cache_rows(call_.values, page, row, std::min(kSliceRows, n_rows - row));
+            const float* values = slice(call_.values, from, next);
+            for (int64_t t = first_seeing(page); t < n_tokens_; ++t) {
+                const int64_t n_seen = std::min(kSliceRows, rows_seen(page, t) - row);
+                if (n_seen > 0)
                     ops_.weigh({.slice = values,
-                                .n_rows = from.n_rows,
+                                .n_rows = n_seen,
                                 .dim = dim_,
-                                .weights = weights,
+                                .weights = scores + t * n_sharing_ * kKvPageRows + row,
                                 .weights_stride = kKvPageRows,
                                 .n_queries = n_sharing_,
-                                .sums = sums});
+                                .sums = results.sums + t * results.token_stride * dim_});
             }
         }
     }

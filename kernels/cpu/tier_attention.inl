@@ -1,5 +1,5 @@
 // Attention (kernels/cpu/attention_jobs.h). A tier file defines before
-//   kScoreRows (dividing 16), kWeighVectors, kFewRows (dividing 16), kFewQueries: sizes of the
+//   kScoreRows (dividing 16), kWeighVectors, kFewRows (even, dividing 16), kFewQueries: sizes of the
 //   register blocks, without influence on results; load_i8_native(const void*): int8 as fp32;
 //   sums_native(const NativeF* v): the sums of the lanes of kNativeLanes vectors, each in
 //   sum_native's order.
@@ -47,9 +47,9 @@ void load_slice(const SliceJob& job) {
     const int64_t n_blocks = job.from.dim / 32;
     for (int64_t r = 0; r < job.from.n_rows; ++r) {
         const unsigned char* block = job.from.rows + r * job.from.row_bytes;
-        if (job.from.next != nullptr)
+        if (job.next != nullptr)
             for (int64_t i = 0; i < job.from.row_bytes; i += 64)
-                __builtin_prefetch(job.from.next + r * job.from.row_bytes + i);
+                __builtin_prefetch(job.next + r * job.from.row_bytes + i);
         float* values = job.slice + 16 * r;
         for (int64_t i = 0; i < n_blocks; ++i) {
             const Values32 loaded = Row::load32(block);
@@ -100,30 +100,41 @@ void score_rows(const ScoreJob& job) {
                   score_16(job.slice + 16 * r, job.queries + i * job.dim, job.dim));
 }
 
-// What few queries fetch ahead, a line with every block: all at once, the fetches would hold up the
-// loads behind them.
-NEMO_INLINE const unsigned char* next_rows(const CacheRows& from) {
-    return from.next != nullptr ? from.next : from.rows;
+// A block of what few queries fetch ahead.
+template <class Row>
+NEMO_INLINE void fetch_block(const unsigned char* block) {
+    for (int64_t i = 0; i < Row::kBlockBytes; i += 64) __builtin_prefetch(block + i);
 }
 
-// Rows [first, first + 16) with kQueries queries.
+// Group `group` of both halves of the rows, with kQueries queries. Meanwhile the groups after them
+// are fetched, a line with every block: all at once, the fetches would hold up the loads behind
+// them.
 template <class Row, int kQueries>
-NEMO_INLINE void score_few_16(const ScoreFewJob& job, int64_t first, int64_t first_query) {
+NEMO_INLINE void score_few_groups(const ScoreFewJob& job, int64_t group, int64_t first_query) {
     const CacheRows& from = job.from;
+    const int64_t group_bytes = kGroupRows * from.row_bytes, half = from.n_rows / 2;
     const float* queries = job.queries + first_query * from.dim;
-    NativeF parts[kQueries][16];
-    for (int done = 0; done < 16; done += kFewRows) {
-        const unsigned char* rows = from.rows + (first + done) * from.row_bytes;
-        const unsigned char* next = next_rows(from) + (first + done) * from.row_bytes;
+    const unsigned char *rows[2], *ahead[2];
+    for (int h = 0; h < 2; ++h) {
+        rows[h] = from.rows + h * half * from.row_bytes + group * group_bytes;
+        ahead[h] = (group + 1) * kGroupRows < half ? rows[h] + group_bytes : job.next.groups[h];
+        if (ahead[h] == nullptr) ahead[h] = rows[h];
+    }
+    NativeF parts[kQueries][2 * kGroupRows];
+    for (int done = 0; done < kGroupRows; done += kFewRows / 2) {
+        int64_t offset = done * from.row_bytes;
         Vec16 sums[kQueries][kFewRows];
+#pragma GCC unroll 8
         for (int q = 0; q < kQueries; ++q)
+#pragma GCC unroll 8
             for (int r = 0; r < kFewRows; ++r) sums[q][r] = splat(0.0f);
-        for (int64_t c = 0; c < from.dim; c += 32) {
+        for (int64_t c = 0; c < from.dim; c += 32, offset += Row::kBlockBytes) {
             Values32 values[kFewRows];
 #pragma GCC unroll 8
             for (int r = 0; r < kFewRows; ++r) {
-                values[r] = Row::load32(rows + r * from.row_bytes);
-                __builtin_prefetch(next + r * from.row_bytes);
+                const int64_t place = offset + r / 2 * from.row_bytes;
+                values[r] = Row::load32(rows[r % 2] + place);
+                fetch_block<Row>(ahead[r % 2] + place);
             }
 #pragma GCC unroll 8
             for (int q = 0; q < kQueries; ++q) {
@@ -133,37 +144,40 @@ NEMO_INLINE void score_few_16(const ScoreFewJob& job, int64_t first, int64_t fir
                 for (int r = 0; r < kFewRows; ++r)
                     sums[q][r] = fma(values[r].high, high, fma(values[r].low, low, sums[q][r]));
             }
-            rows += Row::kBlockBytes;
-            next += Row::kBlockBytes;
         }
 #pragma GCC unroll 8
         for (int q = 0; q < kQueries; ++q)
 #pragma GCC unroll 8
-            for (int r = 0; r < kFewRows; ++r) parts[q][done + r] = fold(sums[q][r]);
+            for (int r = 0; r < kFewRows; ++r)
+                parts[q][r % 2 * kGroupRows + done + r / 2] = fold(sums[q][r]);
     }
-    for (int q = 0; q < kQueries; ++q)
-        store(job.scores + (first_query + q) * job.scores_stride + first,
-              generate<16>([&](int lane) { return sums_native(parts[q] + lane); }));
+    for (int q = 0; q < kQueries; ++q) {
+        float scores[2 * kGroupRows];
+        store(scores, generate<16>([&](int lane) { return sums_native(parts[q] + lane); }));
+        float* first = job.scores + (first_query + q) * job.scores_stride + group * kGroupRows;
+        __builtin_memcpy(first, scores, sizeof scores / 2);
+        __builtin_memcpy(first + half, scores + kGroupRows, sizeof scores / 2);
+    }
 }
 
 // The last n_queries < kQueries of the job.
 template <class Row, int kQueries>
-NEMO_INLINE void score_few_rest(const ScoreFewJob& job, int64_t first, int64_t n_queries) {
+NEMO_INLINE void score_few_rest(const ScoreFewJob& job, int64_t group, int64_t n_queries) {
     if constexpr (kQueries > 1) {
         if (n_queries == kQueries - 1)
-            score_few_16<Row, kQueries - 1>(job, first, job.n_queries - n_queries);
+            score_few_groups<Row, kQueries - 1>(job, group, job.n_queries - n_queries);
         else
-            score_few_rest<Row, kQueries - 1>(job, first, n_queries);
+            score_few_rest<Row, kQueries - 1>(job, group, n_queries);
     }
 }
 
 template <class Row>
 void score_few(const ScoreFewJob& job) {
-    for (int64_t r = 0; r < job.from.n_rows; r += 16) {
+    for (int64_t group = 0; group < job.from.n_rows / (2 * kGroupRows); ++group) {
         int64_t q = 0;
         for (; q + kFewQueries <= job.n_queries; q += kFewQueries)
-            score_few_16<Row, kFewQueries>(job, r, q);
-        score_few_rest<Row, kFewQueries>(job, r, job.n_queries - q);
+            score_few_groups<Row, kFewQueries>(job, group, q);
+        score_few_rest<Row, kFewQueries>(job, group, job.n_queries - q);
     }
 }
 
@@ -240,26 +254,35 @@ void weigh_rows(const WeighJob& job) {
     }
 }
 
+// Some rows, at most a group, and what is fetched meanwhile.
+struct WeighGroup {
+    const unsigned char* rows;
+    const unsigned char* ahead;  // moves on
+    int64_t first;
+    int64_t n_rows;
+};
+
 // 32 * kBlocks columns from `column` on, kQueries queries.
 template <class Row, int kQueries, int kBlocks>
-NEMO_INLINE void weigh_few_columns(const WeighFewJob& job, int64_t column, int64_t first_query) {
-    const CacheRows& from = job.from;
-    const float* weights = job.weights + first_query * job.weights_stride;
-    float* sums = job.sums + first_query * from.dim + column;
-    const unsigned char* row = from.rows + column / 32 * Row::kBlockBytes;
-    const unsigned char* next = next_rows(from) + column / 32 * Row::kBlockBytes;
+NEMO_INLINE void weigh_few_columns(const WeighFewJob& job, WeighGroup& group, int64_t column,
+                                   int64_t first_query) {
+    const int64_t dim = job.from.dim;
+    const float* weights = job.weights + first_query * job.weights_stride + group.first;
+    float* sums = job.sums + first_query * dim + column;
+    const unsigned char* row = group.rows + column / 32 * Row::kBlockBytes;
     Vec16 totals[kQueries][2 * kBlocks];
 #pragma GCC unroll 8
     for (int q = 0; q < kQueries; ++q)
 #pragma GCC unroll 8
-        for (int v = 0; v < 2 * kBlocks; ++v) totals[q][v] = load(sums + q * from.dim + 16 * v);
-    for (int64_t r = 0; r < from.n_rows; ++r) {
+        for (int v = 0; v < 2 * kBlocks; ++v) totals[q][v] = load(sums + q * dim + 16 * v);
+    for (int64_t r = 0; r < group.n_rows; ++r, row += job.from.row_bytes) {
         Values32 values[kBlocks];
 #pragma GCC unroll 8
         for (int b = 0; b < kBlocks; ++b) {
             values[b] = Row::load32(row + b * Row::kBlockBytes);
-            __builtin_prefetch(next + b * Row::kBlockBytes);
+            fetch_block<Row>(group.ahead + b * Row::kBlockBytes);
         }
+        group.ahead += kBlocks * Row::kBlockBytes;
 #pragma GCC unroll 8
         for (int q = 0; q < kQueries; ++q) {
             const Vec16 weight = splat(weights[q * job.weights_stride + r]);
@@ -269,39 +292,53 @@ NEMO_INLINE void weigh_few_columns(const WeighFewJob& job, int64_t column, int64
                 totals[q][2 * b + 1] = fma(weight, values[b].high, totals[q][2 * b + 1]);
             }
         }
-        row += from.row_bytes;
-        next += from.row_bytes;
     }
 #pragma GCC unroll 8
     for (int q = 0; q < kQueries; ++q)
 #pragma GCC unroll 8
-        for (int v = 0; v < 2 * kBlocks; ++v) store(sums + q * from.dim + 16 * v, totals[q][v]);
+        for (int v = 0; v < 2 * kBlocks; ++v) store(sums + q * dim + 16 * v, totals[q][v]);
 }
 
 template <class Row, int kQueries>
-NEMO_INLINE void weigh_few_queries(const WeighFewJob& job, int64_t first_query) {
+NEMO_INLINE void weigh_few_queries(const WeighFewJob& job, WeighGroup group, int64_t first_query) {
     int64_t c = 0;
     for (; c + 64 <= job.from.dim; c += 64)
-        weigh_few_columns<Row, kQueries, 2>(job, c, first_query);
-    if (c < job.from.dim) weigh_few_columns<Row, kQueries, 1>(job, c, first_query);
+        weigh_few_columns<Row, kQueries, 2>(job, group, c, first_query);
+    if (c < job.from.dim) weigh_few_columns<Row, kQueries, 1>(job, group, c, first_query);
 }
 
 template <class Row, int kQueries>
-NEMO_INLINE void weigh_few_rest(const WeighFewJob& job, int64_t n_queries) {
+NEMO_INLINE void weigh_few_rest(const WeighFewJob& job, const WeighGroup& group,
+                                int64_t n_queries) {
     if constexpr (kQueries > 1) {
         if (n_queries == kQueries - 1)
-            weigh_few_queries<Row, kQueries - 1>(job, job.n_queries - n_queries);
+            weigh_few_queries<Row, kQueries - 1>(job, group, job.n_queries - n_queries);
         else
-            weigh_few_rest<Row, kQueries - 1>(job, n_queries);
+            weigh_few_rest<Row, kQueries - 1>(job, group, n_queries);
     }
 }
 
+// A group stays in the first-level cache until all columns are done. What is fetched meanwhile is
+// the second group after it, in the order of memory.
 template <class Row>
 void weigh_few(const WeighFewJob& job) {
-    int64_t q = 0;
-    for (; q + kFewQueries <= job.n_queries; q += kFewQueries)
-        weigh_few_queries<Row, kFewQueries>(job, q);
-    weigh_few_rest<Row, kFewQueries>(job, job.n_queries - q);
+    const CacheRows& from = job.from;
+    const int64_t n_groups = (from.n_rows + kGroupRows - 1) / kGroupRows;
+    const int64_t group_bytes = kGroupRows * from.row_bytes;
+    for (int64_t i = 0; i < n_groups; ++i) {
+        const unsigned char* rows = from.rows + i * group_bytes;
+        const unsigned char* ahead =
+            i + 2 < n_groups ? rows + 2 * group_bytes : job.next.groups[i + 2 - n_groups];
+        const int64_t n_left = from.n_rows - i * kGroupRows;
+        const WeighGroup group = {.rows = rows,
+                                  .ahead = ahead != nullptr ? ahead : rows,
+                                  .first = i * kGroupRows,
+                                  .n_rows = n_left < kGroupRows ? n_left : kGroupRows};
+        int64_t q = 0;
+        for (; q + kFewQueries <= job.n_queries; q += kFewQueries)
+            weigh_few_queries<Row, kFewQueries>(job, group, q);
+        weigh_few_rest<Row, kFewQueries>(job, group, job.n_queries - q);
+    }
 }
 
 template <class Row>
