@@ -15,8 +15,11 @@ namespace {
 // kept of them stays in the second-level cache.
 constexpr int64_t kTileQueries = 64;
 constexpr int64_t kAppendGrain = 16;
-// Page results of one call that are kept for a later merge.
-constexpr int64_t kMostPageBytes = int64_t{128} << 20;
+// Pages whose parts of a softmax are put together before they meet those of others: a piece of work
+// long enough to be read from memory in one go.
+constexpr int64_t kSpanPages = 8;
+// Span results of one call that are kept for a later merge.
+constexpr int64_t kMostSpanBytes = int64_t{128} << 20;
 
 // Queries of a tile up to which cache rows are read as they are.
 constexpr int64_t kFewQueries = 8;
@@ -30,6 +33,10 @@ const CacheOps& cache_ops(const AttentionOps& ops, DType type) {
 
 int64_t n_pages_of(const AttentionCall& call, int64_t n_tokens) {
     return (call.position + n_tokens + kKvPageRows - 1) / kKvPageRows;
+}
+
+int64_t n_spans_of(int64_t n_pages) {
+    return (n_pages + kSpanPages - 1) / kSpanPages;
 }
 
 int64_t n_sharing(const AttentionShape& shape) {
@@ -51,7 +58,7 @@ void encode_cache_row(const KvLayout& layout, const std::vector<float>& values, 
 }
 
 // Where the sums of a tile's queries go: head h of token t to place t * token_stride + h.
-struct PageResults {
+struct PartialResults {
     float* sums;  // [places, dim]
     SoftmaxPart* parts;
     int64_t token_stride;
@@ -82,9 +89,35 @@ public:
         return std::max<int64_t>(0, page * kKvPageRows - call_.position - first_token_);
     }
 
-    // The part of the softmax and of its weighted sum that a page contributes. `read_on`: the next
-    // page will be asked for next.
-    void attend_page(int64_t page, bool read_on, const PageResults& results) {
+    // The part of the softmax and of its weighted sum that a span of pages contributes.
+    void attend_span(int64_t span, const PartialResults& results) {
+        const int64_t first = span * kSpanPages, end = std::min(first + kSpanPages, n_pages());
+        const PartialResults added = {scratch_.page_sums.get(n_queries() * dim_),
+                                      scratch_.page_parts.get(n_queries()), n_sharing_};
+        for (int64_t page = first; page < end; ++page) {
+            attend_page(page, page + 1 < end, page == first ? results : added);
+            if (page > first) merge(page, added, results);
+        }
+    }
+
+    // Adds what was computed from rows behind the start of `page`.
+    void merge(int64_t page, const PartialResults& added, const PartialResults& total) const {
+        for (int64_t t = first_seeing(page); t < n_tokens_; ++t)
+            for (int64_t h = 0; h < n_sharing_; ++h) {
+                const int64_t from = t * added.token_stride + h, to = t * total.token_stride + h;
+                ops_.merge(added.sums + from * dim_, added.parts[from], dim_,
+                           total.sums + to * dim_, total.parts[to]);
+            }
+    }
+
+    float* output(int64_t token, int64_t head) const {
+        return call_.y + (first_token_ + token) * call_.shape.q_dim() +
+               (kv_head_ * n_sharing_ + head) * call_.shape.head_dim;
+    }
+
+private:
+    // `read_on`: the next page will be asked for next.
+    void attend_page(int64_t page, bool read_on, const PartialResults& results) {
         const int64_t first = first_seeing(page);
         float* scores = scratch_.scores.get(n_queries() * kKvPageRows);
         score_page(page, scores);
@@ -95,23 +128,17 @@ public:
         weigh_page(page, read_on, scores, results);
     }
 
-    float* output(int64_t token, int64_t head) const {
-        return call_.y + (first_token_ + token) * call_.shape.q_dim() +
-               (kv_head_ * n_sharing_ + head) * call_.shape.head_dim;
-    }
-
-private:
     // [n_queries, dim], so that scores need no scaling.
     void scale_queries() {
         const int64_t head_dim = call_.shape.head_dim;
-        const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
+        const float divisor = std::sqrt(static_cast<float>(head_dim));
         queries_ = scratch_.queries.get(n_queries() * dim_);
         for (int64_t i = 0; i < n_queries(); ++i) {
             const int64_t token = first_token_ + i / n_sharing_;
             const int64_t head = kv_head_ * n_sharing_ + i % n_sharing_;
             const float* q = call_.q + token * call_.shape.q_dim() + head * head_dim;
             float* scaled = queries_ + i * dim_;
-            for (int64_t c = 0; c < head_dim; ++c) scaled[c] = q[c] * scale;
+            ops_.divide(q, divisor, head_dim, scaled);
             std::fill(scaled + head_dim, scaled + dim_, 0.0f);
         }
     }
@@ -177,7 +204,8 @@ private:
         }
     }
 
-    void weigh_page(int64_t page, bool read_on, const float* scores, const PageResults& results) {
+    void weigh_page(int64_t page, bool read_on, const float* scores,
+                    const PartialResults& results) {
         for (int64_t t = first_seeing(page); t < n_tokens_; ++t)
             std::fill_n(results.sums + t * results.token_stride * dim_, n_sharing_ * dim_, 0.0f);
         if (few_queries())
@@ -186,7 +214,7 @@ private:
             weigh_slices(page, read_on, scores, results);
     }
 
-    void weigh_few(int64_t page, bool read_on, const float* scores, const PageResults& results) {
+    void weigh_few(int64_t page, bool read_on, const float* scores, const PartialResults& results) {
         NextRows next = {};
         if (read_on)
             next = {rows_of(call_.keys, page + 1, 0),
@@ -201,7 +229,8 @@ private:
                             .sums = results.sums + t * results.token_stride * dim_});
     }
 
-    void weigh_slices(int64_t page, bool read_on, const float* scores, const PageResults& results) {
+    void weigh_slices(int64_t page, bool read_on, const float* scores,
+                      const PartialResults& results) {
         const int64_t n_rows = rows_seen(page, n_tokens_ - 1);
         for (int64_t row = 0; row < n_rows; row += kSliceRows) {
             const unsigned char* next = nullptr;
@@ -241,16 +270,17 @@ private:
 
 void Attention::run(const AttentionOps& ops, ThreadPool& pool, const AttentionCall& call) {
     const AttentionShape& shape = call.shape;
-    const int64_t n_pages = n_pages_of(call, call.n_tokens), tokens = tile_tokens(shape);
+    const int64_t n_spans = n_spans_of(n_pages_of(call, call.n_tokens));
+    const int64_t tokens = tile_tokens(shape);
     const int64_t n_tiles = (call.n_tokens + tokens - 1) / tokens * shape.n_kv_heads;
-    const int64_t n_page_bytes = n_pages * call.n_tokens * shape.n_heads *
+    const int64_t n_span_bytes = n_spans * call.n_tokens * shape.n_heads *
                                  call.keys.layout.padded_dim() *
                                  static_cast<int64_t>(sizeof(float));
-    const bool enough_tiles = pool.n_threads() == 1 || n_tiles >= 4 * pool.n_threads();
-    if (enough_tiles || n_pages == 1 || n_page_bytes > kMostPageBytes)
+    const bool enough_tiles = pool.n_threads() == 1 || n_tiles >= 8 * pool.n_threads();
+    if (enough_tiles || n_spans == 1 || n_span_bytes > kMostSpanBytes)
         run_by_tiles(ops, pool, call);
     else
-        run_by_pages(ops, pool, call);
+        run_by_spans(ops, pool, call);
 }
 
 void Attention::run_by_tiles(const AttentionOps& ops, ThreadPool& pool, const AttentionCall& call) {
@@ -265,14 +295,11 @@ void Attention::run_by_tiles(const AttentionOps& ops, ThreadPool& pool, const At
         const int64_t sharing = n_sharing(call.shape);
         float* sums = scratch.sums.get(2 * n * dim);
         SoftmaxPart* parts = scratch.parts.get(2 * n);
-        const PageResults total = {sums, parts, sharing};
-        const PageResults added = {sums + n * dim, parts + n, sharing};
-        for (int64_t page = 0; page < tile.n_pages(); ++page) {
-            tile.attend_page(page, page + 1 < tile.n_pages(), page == 0 ? total : added);
-            if (page == 0) continue;
-            for (int64_t q = tile.first_seeing(page) * sharing; q < n; ++q)
-                ops.merge(added.sums + q * dim, added.parts[q], dim, total.sums + q * dim,
-                          total.parts[q]);
+        const PartialResults total = {sums, parts, sharing};
+        const PartialResults added = {sums + n * dim, parts + n, sharing};
+        for (int64_t span = 0; span < n_spans_of(tile.n_pages()); ++span) {
+            tile.attend_span(span, span == 0 ? total : added);
+            if (span > 0) tile.merge(span * kSpanPages, added, total);
         }
         for (int64_t q = 0; q < n; ++q)
             ops.divide(total.sums + q * dim, total.parts[q].sum, call.shape.head_dim,
@@ -280,26 +307,27 @@ void Attention::run_by_tiles(const AttentionOps& ops, ThreadPool& pool, const At
     });
 }
 
-void Attention::run_by_pages(const AttentionOps& ops, ThreadPool& pool, const AttentionCall& call) {
+void Attention::run_by_spans(const AttentionOps& ops, ThreadPool& pool, const AttentionCall& call) {
     const int64_t tokens = tile_tokens(call.shape), n_kv = call.shape.n_kv_heads;
     const int64_t n_heads = call.shape.n_heads, dim = call.keys.layout.padded_dim();
     const int64_t n_tiles = (call.n_tokens + tokens - 1) / tokens * n_kv;
-    const int64_t n_pages = n_pages_of(call, call.n_tokens);
-    float* sums = page_sums_.get(n_pages * call.n_tokens * n_heads * dim);
-    SoftmaxPart* parts = page_parts_.get(n_pages * call.n_tokens * n_heads);
-    pool.parallel_for(n_pages * n_tiles, 1, [&](int64_t i, int64_t, int thread) {
-        const int64_t page = i / n_tiles, kv_head = i % n_kv;
+    const int64_t n_spans = n_spans_of(n_pages_of(call, call.n_tokens));
+    float* sums = span_sums_.get(n_spans * call.n_tokens * n_heads * dim);
+    SoftmaxPart* parts = span_parts_.get(n_spans * call.n_tokens * n_heads);
+    pool.parallel_for(n_spans * n_tiles, 1, [&](int64_t i, int64_t, int thread) {
+        const int64_t span = i / n_tiles, kv_head = i % n_kv;
         const int64_t first_token = i % n_tiles / n_kv * tokens;
         QueryTile tile(ops, call, kv_head, first_token, threads_[static_cast<size_t>(thread)]);
-        if (page >= tile.n_pages()) return;
+        if (span >= n_spans_of(tile.n_pages())) return;
         const int64_t place =
-            (page * call.n_tokens + first_token) * n_heads + kv_head * n_sharing(call.shape);
-        tile.attend_page(page, false, {sums + place * dim, parts + place, n_heads});
+            (span * call.n_tokens + first_token) * n_heads + kv_head * n_sharing(call.shape);
+        tile.attend_span(span, {sums + place * dim, parts + place, n_heads});
     });
     pool.parallel_for(call.n_tokens * n_heads, 1, [&](int64_t i, int64_t, int) {
-        const int64_t seen = n_pages_of(call, i / n_heads + 1), stride = call.n_tokens * n_heads;
-        for (int64_t page = 1; page < seen; ++page)
-            ops.merge(sums + (page * stride + i) * dim, parts[page * stride + i], dim,
+        const int64_t seen = n_spans_of(n_pages_of(call, i / n_heads + 1));
+        const int64_t stride = call.n_tokens * n_heads;
+        for (int64_t span = 1; span < seen; ++span)
+            ops.merge(sums + (span * stride + i) * dim, parts[span * stride + i], dim,
                       sums + i * dim, parts[i]);
         ops.divide(sums + i * dim, parts[i].sum, call.shape.head_dim,
                    call.y + i * call.shape.head_dim);

@@ -2,10 +2,10 @@
 // from those of the pages.
 //
 // A work item is a tile of queries (a few tokens, all query heads that share one K/V head) against
-// one page or, where there are enough tiles for all threads, against all pages in turn. The sums of
-// the pages are merged in the order of the pages in both cases, and a query's part in a page
-// depends on nothing but the page: the result has the same bits for any number of threads and
-// tokens.
+// a span of pages or, where there are enough tiles for all threads, against all spans in turn. The
+// sums of a span's pages are merged in order, and so are those of the spans, in both cases; a
+// query's part in a page depends on nothing but the page: the result has the same bits for any
+// number of threads and tokens.
 #pragma once
 
 #include "core/thread_pool.h"
@@ -39,19 +39,20 @@ public:
         ScratchBuffer<float> queries;
         ScratchBuffer<float> scores;
         ScratchBuffer<float> slice;
-        ScratchBuffer<float> sums;
-        ScratchBuffer<SoftmaxPart> parts;
+        // Of a page, and of a span and all spans before it.
+        ScratchBuffer<float> page_sums, sums;
+        ScratchBuffer<SoftmaxPart> page_parts, parts;
     };
 
 private:
     // Which threads do what.
     void run_by_tiles(const AttentionOps& ops, ThreadPool& pool, const AttentionCall& call);
-    void run_by_pages(const AttentionOps& ops, ThreadPool& pool, const AttentionCall& call);
+    void run_by_spans(const AttentionOps& ops, ThreadPool& pool, const AttentionCall& call);
 
     std::vector<ThreadScratch> threads_;
-    // Of all pages, for run_by_pages: [n_pages, n_tokens, n_heads].
-    ScratchBuffer<float> page_sums_;
-    ScratchBuffer<SoftmaxPart> page_parts_;
+    // Of all spans, for run_by_spans: [n_spans, n_tokens, n_heads].
+    ScratchBuffer<float> span_sums_;
+    ScratchBuffer<SoftmaxPart> span_parts_;
 };
 
 // Writes the rows of n_tokens tokens, [n_tokens, n_heads * head_dim], into a cache.

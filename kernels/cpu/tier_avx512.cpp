@@ -22,7 +22,7 @@ typedef uint32_t NativeU __attribute__((vector_size(64)));
 constexpr int kFloatRows = 4, kFloatTokens = 6;
 constexpr int kScanTokens = 4, kScanVectors = 4, kOneScanVectors = 4;
 constexpr int kScoreRows = 16, kWeighVectors = 8;
-constexpr int kFewRows = 2, kFewQueries = 4;
+constexpr int kFewRows = 4, kFewQueries = 4;
 
 NEMO_INLINE NativeF fma_native(NativeF a, NativeF b, NativeF c) {
     return _mm512_fmadd_ps(a, b, c);

@@ -115,8 +115,16 @@ TEST_CASE("attention: shared K/V heads, odd head dims, first token and several p
                                      {.n_heads = 40, .n_kv_heads = 8, .head_dim = 40},
                                      {.n_heads = 8, .n_kv_heads = 1, .head_dim = 128}};
     for (const AttentionShape& shape : shapes)
-        for (const auto& [position, n_tokens] :
-             {std::pair{0, 1}, {0, 3}, {14, 3}, {31, 2}, {255, 1}, {255, 2}, {241, 70}, {700, 1}}) {
+        for (const auto& [position, n_tokens] : {std::pair{0, 1},
+                                                 {0, 3},
+                                                 {14, 3},
+                                                 {31, 2},
+                                                 {255, 1},
+                                                 {255, 2},
+                                                 {241, 70},
+                                                 {700, 1},
+                                                 {2040, 12},
+                                                 {4200, 2}}) {
             CAPTURE(shape.head_dim);
             CAPTURE(position);
             CAPTURE(n_tokens);
@@ -146,7 +154,7 @@ TEST_CASE("attention: caches of any format, keys and values apart") {
 }
 
 TEST_CASE("attention: same bits for any split of the queries and any number of threads") {
-    for (const int position : {30, 230, 900})
+    for (const int position : {30, 230, 900, 2000})
         for (const CpuTier tier : tiers_here()) {
             CAPTURE(name_of(tier));
             CAPTURE(position);
