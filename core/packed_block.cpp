@@ -51,15 +51,20 @@ PackedBlock pack_block(std::span<const std::byte> raw, size_t width) {
     return block;
 }
 
-void unpack_block(std::span<const std::byte> stored, const BlockEntry& entry, size_t width,
-                  std::span<std::byte> raw, std::string_view what) {
-    NEMO_ASSERT((width == 1 || width == 2 || width == 4) && raw.size() % width == 0);
+void check_block(std::span<const std::byte> stored, const BlockEntry& entry,
+                 std::string_view what) {
     const uint32_t crc = crc32c(stored);
     if (crc != entry.crc)
         fail(ErrorCode::bad_file, "{}: checksum {:08x}, but its {} bytes have {:08x}", what,
              entry.crc, stored.size(), crc);
-    std::vector<std::byte> planes(width > 1 ? raw.size() : 0);
-    const size_t n = decompress(stored, width > 1 ? planes : raw);
+}
+
+void unpack_block(std::span<const std::byte> stored, const BlockEntry& entry, size_t width,
+                  std::span<std::byte> raw, std::string_view what, BlockBuffer& planes) {
+    NEMO_ASSERT((width == 1 || width == 2 || width == 4) && raw.size() % width == 0);
+    check_block(stored, entry, what);
+    if (width > 1) planes.reserve(raw.size());
+    const size_t n = decompress(stored, width > 1 ? std::span(planes.data(), raw.size()) : raw);
     if (ZSTD_isError(n) != 0)
         fail(ErrorCode::bad_file, "{}: cannot be decompressed: {}", what, ZSTD_getErrorName(n));
     if (n != raw.size())

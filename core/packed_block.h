@@ -6,6 +6,8 @@
 // of reading.
 #pragma once
 
+#include "core/block_buffer.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -28,10 +30,14 @@ struct PackedBlock {
 // `width`: bytes of an element, 1, 2 or 4, which must divide the size.
 PackedBlock pack_block(std::span<const std::byte> raw, size_t width);
 
-// The checksum is looked at first. Throws Error{bad_file} that starts with `what` if `stored` is
+// Throws Error{bad_file} that starts with `what` if `stored` is not what the entry was made of.
+void check_block(std::span<const std::byte> stored, const BlockEntry& entry, std::string_view what);
+
+// check_block() comes first. Throws Error{bad_file} that starts with `what` if `stored` is
 // not a block of raw.size() bytes; never writes elsewhere than into `raw` and reserves no more
-// memory than that.
+// memory than that, in `planes`, for which fresh memory at every call would cost more than the
+// rest.
 void unpack_block(std::span<const std::byte> stored, const BlockEntry& entry, size_t width,
-                  std::span<std::byte> raw, std::string_view what);
+                  std::span<std::byte> raw, std::string_view what, BlockBuffer& planes);
 
 }  // namespace nemo

@@ -127,8 +127,9 @@ bool Checkpoints::drop_for(int64_t n_more, int most, std::span<const int32_t> li
             return std::tuple(!item.in_memory(), value, item.last_use);
         };
         const auto least = std::ranges::min_element(items_, {}, rank);
-        if (least == items_.end() || !least->in_memory() || std::get<1>(rank(*least)) > most)
-            return false;
+        if (least == items_.end() || std::get<1>(rank(*least)) > most) return false;
+        // What a disk has takes no memory but its pages, and those went there first.
+        if (!least->in_memory() && spill_) return false;
         put_away(least);
     }
     return true;
@@ -137,7 +138,10 @@ bool Checkpoints::drop_for(int64_t n_more, int most, std::span<const int32_t> li
 void Checkpoints::put_away(Iterator item) {
     try {
         if (spill_) {
-            item->recurrent_on_disk = spill_->spill_recurrent(item->state.recurrent);
+            item->read_recurrent = [spilled = spill_->spill_recurrent(item->state.recurrent)](
+                                       std::span<float> recurrent) {
+                spilled->read(std::as_writable_bytes(recurrent));
+            };
             item->state.recurrent.reset();
             item->pages_on_disk.resize(item->state.pages.size());
             return limit_spill();
@@ -185,25 +189,36 @@ void Checkpoints::limit_spill() {
     }
 }
 
-bool Checkpoints::load(Checkpoint& checkpoint) {
-    if (checkpoint.in_memory()) return true;
+std::optional<StateSnapshot> Checkpoints::state_from_disk(Checkpoint& checkpoint) {
     try {
-        StateSnapshot state = {checkpoint.state.position,
-                               spill_->load_recurrent(*checkpoint.recurrent_on_disk),
+        StateSnapshot state = {checkpoint.state.position, live_.new_recurrent(),
                                checkpoint.state.pages};
+        checkpoint.read_recurrent(
+            {state.recurrent.get(), static_cast<size_t>(live_.n_recurrent())});
         for (size_t i = 0; i < state.pages.size(); ++i)
             if (state.pages[i] == nullptr)
                 state.pages[i] = spill_->load_page(checkpoint.pages_on_disk[i]);
-        checkpoint.state = std::move(state);
-        checkpoint.recurrent_on_disk.reset();
-        checkpoint.pages_on_disk.clear();
-        return true;
+        return state;
     } catch (const Error& error) {
         if (error.code() == ErrorCode::out_of_memory) throw;
         spill_problem_ = error.what();
         items_.remove_if([&](const Checkpoint& item) { return &item == &checkpoint; });
-        return false;
+        return std::nullopt;
     }
+}
+
+std::optional<StateSnapshot> Checkpoints::copy(Checkpoint& checkpoint) {
+    return checkpoint.in_memory() ? live_.copy(checkpoint.state) : state_from_disk(checkpoint);
+}
+
+bool Checkpoints::load(Checkpoint& checkpoint) {
+    if (checkpoint.in_memory()) return true;
+    std::optional<StateSnapshot> state = state_from_disk(checkpoint);
+    if (!state) return false;
+    checkpoint.state = std::move(*state);
+    checkpoint.read_recurrent = nullptr;
+    checkpoint.pages_on_disk.clear();
+    return true;
 }
 
 bool Checkpoints::make_room(CheckpointKind kind, std::span<const int32_t> live_tokens) {

@@ -13,6 +13,7 @@
 #include "models/state_spill.h"
 
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <optional>
 #include <span>
@@ -27,11 +28,12 @@ struct Checkpoint {
     CheckpointKind kind;
     StateSnapshot state;
     uint64_t last_use = 0;  // larger is later
-    // What is not in `state` because it was spilled.
-    std::shared_ptr<const SpilledBytes> recurrent_on_disk;
+    // Reads what is not in `state`, because it was spilled or never left the file of an earlier
+    // session. Throws Error{bad_file}.
+    std::function<void(std::span<float>)> read_recurrent;
     std::vector<std::shared_ptr<SpilledPage>> pages_on_disk;  // null: in memory
 
-    bool in_memory() const { return recurrent_on_disk == nullptr; }
+    bool in_memory() const { return read_recurrent == nullptr; }
 };
 
 struct CheckpointLimits {
@@ -50,8 +52,10 @@ public:
 
     // The longest prefix of `ids`, shorter than all of them, whose state is kept; null: none.
     Checkpoint* find(std::span<const int32_t> ids);
-    // Brings all of a checkpoint back into memory. False if the disk lost it: then it is gone.
-    // Throws Error{out_of_memory}, and the checkpoint stays where it is.
+    // A copy of its state, straight from the disk if it is there; nullopt if the disk lost it: then
+    // the checkpoint is gone. Throws Error{out_of_memory}, and the checkpoint stays where it is.
+    std::optional<StateSnapshot> copy(Checkpoint& checkpoint);
+    // Brings all of a checkpoint back into memory; fails as copy().
     bool load(Checkpoint& checkpoint);
     Checkpoint* find_exact(std::span<const int32_t> ids);
     // Up to `n` that the caller asked for: first those on the way to `tokens`, from their end, then
@@ -61,6 +65,8 @@ public:
     // common if the state can be cut.
     int64_t n_reusable(std::span<const int32_t> tokens, std::span<const int32_t> ids) const;
 
+    // Whether one more state fits as it is.
+    bool has_room() const { return n_bytes() + n_item_bytes() <= budget_; }
     // Whether a new state fits, after others were dropped for it that are worth less.
     bool make_room(CheckpointKind kind, std::span<const int32_t> live_tokens);
     void add(Checkpoint checkpoint);
@@ -81,6 +87,7 @@ public:
 private:
     using Iterator = std::list<Checkpoint>::iterator;
     int64_t n_item_bytes() const;
+    std::optional<StateSnapshot> state_from_disk(Checkpoint& checkpoint);
     bool drop_for(int64_t n_more, int most, std::span<const int32_t> live_tokens);
     void put_away(Iterator item);
     bool spill_orphaned_pages();

@@ -10,7 +10,6 @@ SequenceState::SequenceState(const ModelConfig& config, Backend& backend, const 
     : backend_(backend),
       n_recurrent_(recurrent_state_bytes(config) / static_cast<int64_t>(sizeof(float))),
       buffers_(backend, n_recurrent_),
-      recurrent_(new_recurrent()),
       page_layout_(config, kv_types),
       pages_(page_layout_, backend) {
     int64_t offset = 0;
@@ -32,7 +31,10 @@ void SequenceState::reset() noexcept {
 void SequenceState::reserve(int64_t n_positions) {
     // Even where it is zero already: a scan that reads and then writes fresh memory faults on every
     // page twice and interrupts the other cores each time.
-    if (position_ == 0) backend_.clear(recurrent_.get(), n_recurrent_);
+    if (position_ == 0) {
+        if (recurrent_ == nullptr) recurrent_ = new_recurrent();
+        backend_.clear(recurrent_.get(), n_recurrent_);
+    }
     if (page_layout_.token_bytes() > 0) pages_.make_writable(position_, n_positions);
 }
 
@@ -51,15 +53,15 @@ StateSnapshot SequenceState::snapshot() const {
 
 StateSnapshot SequenceState::take() {
     StateSnapshot snapshot = pages_at(position_);
-    snapshot.recurrent = std::exchange(recurrent_, new_recurrent());
+    snapshot.recurrent = std::move(recurrent_);
     reset();
     return snapshot;
 }
 
-void SequenceState::restore(const StateSnapshot& snapshot) {
-    backend_.copy(snapshot.recurrent.get(), n_recurrent_, recurrent_.get());
-    pages_.assign(snapshot.pages);
-    position_ = snapshot.position;
+StateSnapshot SequenceState::copy(const StateSnapshot& snapshot) const {
+    StateSnapshot copied = {snapshot.position, new_recurrent(), snapshot.pages};
+    backend_.copy(snapshot.recurrent.get(), n_recurrent_, copied.recurrent.get());
+    return copied;
 }
 
 void SequenceState::become(StateSnapshot snapshot) {

@@ -50,8 +50,8 @@ public:
     StateSnapshot snapshot() const;
     // As snapshot(), without a copy: leaves the empty sequence.
     StateSnapshot take();
-    void restore(const StateSnapshot& snapshot);
-    // As restore(), without a copy.
+    // A copy of another state.
+    StateSnapshot copy(const StateSnapshot& snapshot) const;
     void become(StateSnapshot snapshot);
     // Back to an earlier position; only for models without recurrent layers.
     void cut(int64_t position);
@@ -89,7 +89,7 @@ private:
     int64_t position_ = 0;
     int64_t n_recurrent_ = 0;
     RecurrentBuffers buffers_;
-    FloatBuffer recurrent_;
+    FloatBuffer recurrent_;            // null: none yet, at position 0
     std::vector<int64_t> offsets_;     // per layer, into recurrent_
     std::vector<int64_t> conv_sizes_;  // per layer
     KvPageLayout page_layout_;

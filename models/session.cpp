@@ -80,7 +80,10 @@ int64_t Session::n_kept_bytes() const {
 }
 
 void Session::prepare() {
+    const BudgetGuard guard(*this);
     try {
+        for (Checkpoint* item : checkpoints_.best_to_save(tokens_, SaveOptions().n_checkpoints))
+            if (!item->in_memory() && checkpoints_.has_room()) checkpoints_.load(*item);
         state_.buffers().prepare(n_spare_allowed());
     } catch (const Error&) {
         // Whoever needs it will say so.
@@ -191,21 +194,21 @@ int64_t Session::n_reusable(std::span<const int32_t> ids) const {
 void Session::go_back_to_prefix(std::span<const int32_t> ids) {
     looked_at_.clear();
     const int64_t n_live = n_reusable_live(ids);
-    Checkpoint* kept = nullptr;
     int64_t n_kept = 0;
+    std::optional<StateSnapshot> kept;
     do {
-        kept = checkpoints_.find(ids);
-        n_kept = kept == nullptr ? 0 : checkpoints_.n_reusable(kept->tokens, ids);
-    } while (n_kept > n_live && !checkpoints_.load(*kept));
-    if (n_live >= n_kept && n_live == std::ssize(tokens_)) return;
+        Checkpoint* best = checkpoints_.find(ids);
+        n_kept = best == nullptr ? 0 : checkpoints_.n_reusable(best->tokens, ids);
+        if (n_kept > n_live) kept = checkpoints_.copy(*best);
+    } while (n_kept > n_live && !kept);
+    if (!kept && n_live == std::ssize(tokens_)) return;
 
     Checkpoint left = {tokens_, CheckpointKind::left, state_.take()};
     const int64_t n = std::max(n_live, n_kept);
-    const StateSnapshot& from = n_live >= n_kept ? left.state : kept->state;
     has_logits_ = false;
     try {
         if (n > 0) {
-            state_.restore(from);
+            state_.become(kept ? std::move(*kept) : state_.copy(left.state));
             if (n < state_.position()) state_.cut(n);
             state_.reserve(n);
         }

@@ -60,9 +60,11 @@ std::vector<std::byte> round_values(std::span<const float> values) {
 
 template <class Code>
 void unpack_rounded(std::span<const std::byte> stored, const BlockEntry& entry,
-                    std::span<float> values, std::string_view what) {
-    std::vector<std::byte> bytes(rounded_bytes<Code>(values.size()));
-    unpack_block(stored, entry, sizeof(Code), bytes, what);
+                    std::span<float> values, std::string_view what, UnpackScratch& scratch) {
+    const size_t n_bytes = rounded_bytes<Code>(values.size());
+    scratch.rows.reserve(n_bytes);
+    const std::span bytes(scratch.rows.data(), n_bytes);
+    unpack_block(stored, entry, sizeof(Code), bytes, what, scratch.planes);
     const std::byte* codes = bytes.data() + n_groups(values.size()) * sizeof(float);
     for (size_t i = 0; i < values.size(); ++i) {
         float factor;
@@ -112,14 +114,15 @@ PackedBlock pack_recurrent(std::span<const float> recurrent, size_t index, State
 
 void unpack_recurrent(std::span<const std::byte> stored, const BlockEntry& entry,
                       StateCoding coding, size_t index, std::span<float> recurrent,
-                      std::string_view what) {
+                      std::string_view what, UnpackScratch& scratch) {
     const std::span<float> values = block_of(recurrent, index);
     if (coding == StateCoding::int16)
-        unpack_rounded<int16_t>(stored, entry, values, what);
+        unpack_rounded<int16_t>(stored, entry, values, what, scratch);
     else if (coding == StateCoding::int8)
-        unpack_rounded<int8_t>(stored, entry, values, what);
+        unpack_rounded<int8_t>(stored, entry, values, what, scratch);
     else
-        unpack_block(stored, entry, sizeof(float), std::as_writable_bytes(values), what);
+        unpack_block(stored, entry, sizeof(float), std::as_writable_bytes(values), what,
+                     scratch.planes);
 }
 
 PackedBlock pack_page(const KvPageLayout& layout, const KvPage& page, int64_t n_rows) {
@@ -132,10 +135,13 @@ PackedBlock pack_page(const KvPageLayout& layout, const KvPage& page, int64_t n_
 }
 
 void unpack_page(std::span<const std::byte> stored, const BlockEntry& entry,
-                 const KvPageLayout& layout, int64_t n_rows, KvPage& page, std::string_view what) {
+                 const KvPageLayout& layout, int64_t n_rows, KvPage& page, std::string_view what,
+                 UnpackScratch& scratch) {
     NEMO_ASSERT(n_rows <= kKvPageRows);
-    std::vector<std::byte> rows(static_cast<size_t>(n_rows * layout.token_bytes()));
-    unpack_block(stored, entry, page_width(layout), rows, what);
+    const auto n_page_bytes = static_cast<size_t>(n_rows * layout.token_bytes());
+    scratch.rows.reserve(n_page_bytes);
+    const std::span rows(scratch.rows.data(), n_page_bytes);
+    unpack_block(stored, entry, page_width(layout), rows, what, scratch.planes);
     for_rows(layout, n_rows, [&](int64_t offset, size_t place, size_t n_bytes) {
         std::memcpy(page.data() + offset, rows.data() + place, n_bytes);
     });

@@ -15,16 +15,22 @@ namespace nemo {
 // values, the largest of which it maps to the largest code.
 enum class StateCoding : uint8_t { exact = 0, int16 = 1, int8 = 2 };
 
+// Memory that unpacking one block after the other needs.
+struct UnpackScratch {
+    BlockBuffer planes, rows;
+};
+
 size_t n_recurrent_blocks(int64_t n_floats);
 // Block `index` of the recurrent state of all layers.
 PackedBlock pack_recurrent(std::span<const float> recurrent, size_t index, StateCoding coding);
 void unpack_recurrent(std::span<const std::byte> stored, const BlockEntry& entry,
                       StateCoding coding, size_t index, std::span<float> recurrent,
-                      std::string_view what);
+                      std::string_view what, UnpackScratch& scratch);
 
 // The first n_rows rows of a page: what lies above them is left out.
 PackedBlock pack_page(const KvPageLayout& layout, const KvPage& page, int64_t n_rows);
 void unpack_page(std::span<const std::byte> stored, const BlockEntry& entry,
-                 const KvPageLayout& layout, int64_t n_rows, KvPage& page, std::string_view what);
+                 const KvPageLayout& layout, int64_t n_rows, KvPage& page, std::string_view what,
+                 UnpackScratch& scratch);
 
 }  // namespace nemo

@@ -131,13 +131,49 @@ private:
 
 // ---- Reading ----
 
+// A recurrent state that stays where it is until somebody needs it.
+class RecurrentInFile {
+public:
+    struct Block {
+        std::span<const std::byte> stored;
+        BlockEntry entry;
+    };
+
+    RecurrentInFile(std::shared_ptr<const MappedFile> file, StateCoding coding)
+        : file_(std::move(file)), coding_(coding) {}
+
+    void add(const Block& block) { blocks_.push_back(block); }
+    size_t n_blocks() const { return blocks_.size(); }
+    void check(size_t index) const {
+        check_block(blocks_[index].stored, blocks_[index].entry, what());
+    }
+    void read(size_t index, std::span<float> recurrent, UnpackScratch& scratch) const {
+        unpack_recurrent(blocks_[index].stored, blocks_[index].entry, coding_, index, recurrent,
+                         what(), scratch);
+    }
+    void read(std::span<float> recurrent) const {
+        ThreadPool pool(n_threads_for(recurrent.size_bytes()));
+        std::vector<UnpackScratch> scratch(static_cast<size_t>(pool.n_threads()));
+        pool.parallel_for(std::ssize(blocks_), 1, [&](int64_t i, int64_t, int thread) {
+            read(static_cast<size_t>(i), recurrent, scratch[static_cast<size_t>(thread)]);
+        });
+    }
+
+private:
+    std::string what() const { return file_->path() + ": a recurrent state"; }
+
+    std::shared_ptr<const MappedFile> file_;  // the one that was opened, even if it was replaced
+    StateCoding coding_;
+    std::vector<Block> blocks_;
+};
+
 class StateReader {
 public:
-    StateReader(const MappedFile& file, const Model& model, const SequenceState& layout,
-                int64_t n_context)
-        : file_(file),
+    StateReader(std::shared_ptr<const MappedFile> file, const Model& model,
+                const SequenceState& layout, int64_t n_context)
+        : file_(std::move(file)),
           layout_(layout),
-          directory_(read_state_directory(file.bytes(), file.path(),
+          directory_(read_state_directory(file_->bytes(), file_->path(),
                                           {.model = model.fingerprint(),
                                            .live = layout,
                                            .n_vocab = model.config().n_vocab,
@@ -163,22 +199,25 @@ public:
         }
         if (!directory_.logits.empty()) {
             stored.logits.resize(static_cast<size_t>(directory_.n_vocab));
-            jobs_.push_back([this, bytes = std::as_writable_bytes(std::span(stored.logits))] {
+            jobs_.push_back([this, bytes = std::as_writable_bytes(std::span(stored.logits))](
+                                UnpackScratch& scratch) {
                 const BlockEntry& entry = directory_.logits.front();
                 unpack_block(stored_bytes(entry), entry, sizeof(float), bytes,
-                             file_.path() + ": the logits");
+                             file_->path() + ": the logits", scratch.planes);
             });
         }
-        ThreadPool pool(n_threads_for(file_.bytes().size()));
-        pool.parallel_for(std::ssize(jobs_), 1,
-                          [&](int64_t i, int64_t, int) { jobs_[static_cast<size_t>(i)](); });
+        ThreadPool pool(n_threads_for(file_->bytes().size()));
+        std::vector<UnpackScratch> scratch(static_cast<size_t>(pool.n_threads()));
+        pool.parallel_for(std::ssize(jobs_), 1, [&](int64_t i, int64_t, int thread) {
+            jobs_[static_cast<size_t>(i)](scratch[static_cast<size_t>(thread)]);
+        });
         return stored;
     }
 
 private:
     std::span<const std::byte> stored_bytes(const BlockEntry& entry) const {
-        return file_.bytes().subspan(static_cast<size_t>(offsets_.at(&entry)),
-                                     static_cast<size_t>(entry.n_stored));
+        return file_->bytes().subspan(static_cast<size_t>(offsets_.at(&entry)),
+                                      static_cast<size_t>(entry.n_stored));
     }
 
     int64_t new_bytes(const StateDirectory::State& state) const {
@@ -188,18 +227,30 @@ private:
                n_pages * layout_.page_layout().page_bytes();
     }
 
-    // Its memory, to be filled by jobs_.
+    // What the live state needs is filled by jobs_; of the others only the pages, which are mostly
+    // the same.
     Checkpoint begin(StateDirectory::State& state) {
         Checkpoint checkpoint = {std::move(state.tokens), state.kind, {}};
-        checkpoint.state = {std::ssize(checkpoint.tokens), layout_.new_recurrent(), {}};
+        checkpoint.state.position = std::ssize(checkpoint.tokens);
         for (const uint32_t number : state.pages) checkpoint.state.pages.push_back(page(number));
-        const std::span<float> recurrent(checkpoint.state.recurrent.get(),
-                                         static_cast<size_t>(layout_.n_recurrent()));
-        for (size_t i = 0; i < state.recurrent.size(); ++i)
-            jobs_.push_back([this, &entry = state.recurrent[i], recurrent, i] {
-                unpack_recurrent(stored_bytes(entry), entry, directory_.coding, i, recurrent,
-                                 file_.path() + ": a recurrent state");
-            });
+        const auto in_file = std::make_shared<RecurrentInFile>(file_, directory_.coding);
+        for (const BlockEntry& entry : state.recurrent) in_file->add({stored_bytes(entry), entry});
+        if (state.is_live) {
+            checkpoint.state.recurrent = layout_.new_recurrent();
+            const std::span recurrent(checkpoint.state.recurrent.get(),
+                                      static_cast<size_t>(layout_.n_recurrent()));
+            for (size_t i = 0; i < in_file->n_blocks(); ++i)
+                jobs_.push_back([in_file, recurrent, i](UnpackScratch& scratch) {
+                    in_file->read(i, recurrent, scratch);
+                });
+            return checkpoint;
+        }
+        for (size_t i = 0; i < in_file->n_blocks(); ++i)
+            jobs_.push_back([in_file, i](UnpackScratch&) { in_file->check(i); });
+        checkpoint.read_recurrent = [in_file](std::span<float> recurrent) {
+            in_file->read(recurrent);
+        };
+        checkpoint.pages_on_disk.resize(checkpoint.state.pages.size());
         return checkpoint;
     }
 
@@ -207,20 +258,20 @@ private:
         std::shared_ptr<KvPage>& page = pages_[number];
         if (page != nullptr) return page;
         page = layout_.new_page();
-        jobs_.push_back([this, number, target = page.get()] {
+        jobs_.push_back([this, number, target = page.get()](UnpackScratch& scratch) {
             const StateDirectory::Page& stored = directory_.pages[number];
             unpack_page(stored_bytes(stored.block), stored.block, layout_.page_layout(),
-                        stored.n_rows, *target, file_.path() + ": a page of the caches");
+                        stored.n_rows, *target, file_->path() + ": a page of the caches", scratch);
         });
         return page;
     }
 
-    const MappedFile& file_;
+    std::shared_ptr<const MappedFile> file_;
     const SequenceState& layout_;
     StateDirectory directory_;
     std::unordered_map<const BlockEntry*, uint64_t> offsets_;
     std::vector<std::shared_ptr<KvPage>> pages_;  // as in the directory; null: not needed so far
-    std::vector<std::function<void()>> jobs_;
+    std::vector<std::function<void(UnpackScratch&)>> jobs_;
 };
 
 }  // namespace
@@ -240,8 +291,9 @@ std::optional<AtomicFile> write_state_file(const std::filesystem::path& path, co
 
 StoredStates read_state_file(const std::filesystem::path& path, const Model& model,
                              const SequenceState& layout, int64_t n_context, int64_t budget) {
-    const MappedFile file = MappedFile::open(path);
-    return StateReader(file, model, layout, n_context).read(budget);
+    return StateReader(std::make_shared<const MappedFile>(MappedFile::open(path)), model, layout,
+                       n_context)
+        .read(budget);
 }
 
 }  // namespace nemo

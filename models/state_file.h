@@ -42,7 +42,9 @@ std::optional<AtomicFile> write_state_file(const std::filesystem::path& path, co
 struct StoredStates {
     std::optional<Checkpoint> live;
     std::vector<float> logits;
-    std::vector<Checkpoint> kept;  // in the order of the file, as many as fit into the budget
+    // In the order of the file, as many as fit into the budget. Their recurrent states stay there
+    // until they are used; the file may be replaced and removed, but not changed.
+    std::vector<Checkpoint> kept;
 };
 
 // Throws Error{bad_file} if the file is damaged in any part that is read, belongs to another model,

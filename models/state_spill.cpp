@@ -11,11 +11,6 @@ std::span<std::byte> page_bytes(const KvPage& page, const KvPageLayout& layout) 
     return {page.data(), static_cast<size_t>(layout.page_bytes())};
 }
 
-std::span<std::byte> recurrent_bytes(const FloatBuffer& recurrent, const SequenceState& layout) {
-    return std::as_writable_bytes(
-        std::span(recurrent.get(), static_cast<size_t>(layout.n_recurrent())));
-}
-
 }  // namespace
 
 SpilledBytes::SpilledBytes(std::shared_ptr<SpillFile> file, std::span<const std::byte> bytes)
@@ -53,7 +48,9 @@ int64_t StateSpill::n_bytes() const {
 
 std::shared_ptr<const SpilledBytes> StateSpill::spill_recurrent(const FloatBuffer& recurrent) {
     open();
-    return std::make_shared<SpilledBytes>(file_, recurrent_bytes(recurrent, layout_));
+    return std::make_shared<SpilledBytes>(
+        file_,
+        std::as_bytes(std::span(recurrent.get(), static_cast<size_t>(layout_.n_recurrent()))));
 }
 
 std::shared_ptr<SpilledPage> StateSpill::spill_page(const std::shared_ptr<KvPage>& page) {
@@ -68,12 +65,6 @@ std::shared_ptr<SpilledPage> StateSpill::spill_page(const std::shared_ptr<KvPage
         {file_, page_bytes(*page, layout_.page_layout())}, page->n_rows, page, page->n_rewrites});
     known = spilled;
     return spilled;
-}
-
-FloatBuffer StateSpill::load_recurrent(const SpilledBytes& spilled) const {
-    FloatBuffer recurrent = layout_.new_recurrent();
-    spilled.read(recurrent_bytes(recurrent, layout_));
-    return recurrent;
 }
 
 std::shared_ptr<KvPage> StateSpill::load_page(const std::shared_ptr<SpilledPage>& spilled) {

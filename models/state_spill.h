@@ -52,8 +52,7 @@ public:
     // Throw Error{runtime} if the disk does not take it.
     std::shared_ptr<const SpilledBytes> spill_recurrent(const FloatBuffer& recurrent);
     std::shared_ptr<SpilledPage> spill_page(const std::shared_ptr<KvPage>& page);
-    // Throw Error{bad_file}. The page is the one in memory if it is still there.
-    FloatBuffer load_recurrent(const SpilledBytes& spilled) const;
+    // Throws Error{bad_file}. The page is the one in memory if it is still there.
     std::shared_ptr<KvPage> load_page(const std::shared_ptr<SpilledPage>& spilled);
 
     int64_t n_bytes() const;

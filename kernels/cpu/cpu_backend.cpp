@@ -32,14 +32,39 @@ constexpr int64_t kGroupGrain = 4;
 constexpr int64_t kElementGrain = 16384;
 constexpr int64_t kCopyGrain = 1 << 17;
 
-// Asks for pages of 2 MiB, which a state of a hundred megabytes is copied into twice as fast as
-// into as many small ones. Whether there are any is the system's business.
-void prefer_huge_pages(void* memory, size_t n_bytes) {
-    constexpr uintptr_t kHugePage = uintptr_t{2} << 20;
-    const auto begin = reinterpret_cast<uintptr_t>(memory);
-    const uintptr_t first = (begin + kHugePage - 1) / kHugePage * kHugePage;
-    const uintptr_t end = (begin + n_bytes) / kHugePage * kHugePage;
-    if (first < end) ::madvise(reinterpret_cast<void*>(first), end - first, MADV_HUGEPAGE);
+constexpr size_t kHugePage = size_t{2} << 20;
+
+constexpr size_t rounded_up(size_t n, size_t unit) {
+    return (n + unit - 1) / unit * unit;
+}
+
+// Zeros on pages of 2 MiB, if the system has any: a state of a hundred megabytes is copied into
+// them twice as fast as into as many small ones. Null if there is no memory.
+FloatBuffer alloc_huge_pages(size_t n_bytes) {
+    n_bytes = rounded_up(n_bytes, kHugePage);
+    // One more, so that there are `n_bytes` that begin where a page may; what is around them goes
+    // back.
+    void* memory = ::mmap(nullptr, n_bytes + kHugePage, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) return {};
+    auto* first = static_cast<std::byte*>(memory);
+    const size_t n_before = rounded_up(reinterpret_cast<uintptr_t>(first), kHugePage) -
+                            reinterpret_cast<uintptr_t>(first);
+    if (n_before > 0) ::munmap(first, n_before);
+    first += n_before;
+    if (n_before < kHugePage) ::munmap(first + n_bytes, kHugePage - n_before);
+    ::madvise(first, n_bytes, MADV_HUGEPAGE);
+    return {reinterpret_cast<float*>(first), [n_bytes](float* p) { ::munmap(p, n_bytes); }};
+}
+
+// Zeros that begin at a cache line. Null if there is no memory.
+FloatBuffer alloc_small(size_t n_bytes) {
+    constexpr size_t kAlignment = 64;
+    void* memory = std::calloc(n_bytes + kAlignment, 1);
+    if (memory == nullptr) return {};
+    const size_t padding = kAlignment - reinterpret_cast<uintptr_t>(memory) % kAlignment;
+    auto* floats = reinterpret_cast<float*>(static_cast<std::byte*>(memory) + padding);
+    return {floats, [memory](float*) { std::free(memory); }};
 }
 
 class CpuBackend final : public Backend {
@@ -65,21 +90,15 @@ public:
     // Large blocks come straight from the kernel as zero pages that cost nothing until they are
     // used: a cache for a long context is mostly such pages.
     FloatBuffer alloc(int64_t n_floats) override {
-        constexpr size_t kAlignment = 64;
         constexpr auto kMostFloats = std::numeric_limits<int64_t>::max() / 8;
-        void* memory = nullptr;
-        size_t n_bytes = 0;
+        FloatBuffer buffer;
         if (n_floats >= 0 && n_floats < kMostFloats) {
-            n_bytes = static_cast<size_t>(n_floats) * sizeof(float) + kAlignment;
-            memory = std::calloc(n_bytes, 1);
+            const size_t n_bytes = static_cast<size_t>(n_floats) * sizeof(float);
+            buffer = n_bytes < kHugePage ? alloc_small(n_bytes) : alloc_huge_pages(n_bytes);
         }
-        if (memory == nullptr)
+        if (buffer == nullptr)
             fail(ErrorCode::out_of_memory, "cannot allocate memory for {} fp32 values", n_floats);
-        prefer_huge_pages(memory, n_bytes);
-        const auto address = reinterpret_cast<uintptr_t>(memory);
-        const size_t padding = kAlignment - address % kAlignment;
-        auto* floats = reinterpret_cast<float*>(static_cast<std::byte*>(memory) + padding);
-        return {floats, [memory](float*) { std::free(memory); }};
+        return buffer;
     }
 
     void sync() override {}

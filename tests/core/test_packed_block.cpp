@@ -29,9 +29,10 @@ TEST_CASE("packed blocks come back as they were, and planes make them smaller") 
         const std::vector<std::byte> raw = some_floats(n_bytes);
         size_t n_without_planes = 0;
         for (const size_t width : {1, 2, 4}) {
+            BlockBuffer planes;
             const PackedBlock block = pack_block(raw, width);
             std::vector<std::byte> back(n_bytes);
-            unpack_block(block.stored, block.entry(), width, back, "test");
+            unpack_block(block.stored, block.entry(), width, back, "test", planes);
             CHECK(back == raw);
             if (width == 1) n_without_planes = block.stored.size();
             if (width == 4 && n_bytes > 1000) {
@@ -46,9 +47,10 @@ TEST_CASE("packed blocks that are damaged, too long or too short are refused") {
     const std::vector<std::byte> raw = some_floats(3000);
     const PackedBlock block = pack_block(raw, 4);
     std::vector<std::byte> back(3000);
+    BlockBuffer planes;
     const auto refused = [&](std::vector<std::byte> stored, const BlockEntry& entry, size_t n) {
         std::vector<std::byte> target(n);
-        CHECK_THROWS_AS(unpack_block(stored, entry, 4, target, "test"), Error);
+        CHECK_THROWS_AS(unpack_block(stored, entry, 4, target, "test", planes), Error);
     };
     refused(block.stored, block.entry(), 2996);
     refused(block.stored, block.entry(), 3004);
@@ -62,7 +64,7 @@ TEST_CASE("packed blocks that are damaged, too long or too short are refused") {
         try {
             changed = block;
             changed.stored[i] ^= std::byte{16};
-            unpack_block(changed.stored, changed.entry(), 4, back, "test");
+            unpack_block(changed.stored, changed.entry(), 4, back, "test", planes);
         } catch (const Error& error) {
             CHECK(error.code() == ErrorCode::bad_file);
         }

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 
 using namespace nemo;
 
@@ -83,6 +84,55 @@ TEST_CASE("a restored session goes on with the same bits, and reads nothing agai
             check(joined(first_of(first, 100), next), 100);
             check(first, cuts ? 279 : 270);
         }
+}
+
+TEST_CASE("kept states stay in the file until they are used, even if it is gone") {
+    Small small;
+    const Fresh fresh(small.model, kOptions);
+    const std::vector<int32_t> ids = random_ids(60, 1), other_end = random_ids(9, 2);
+    Session session(small.model, kOptions);
+    session.sync(ids, std::vector<int64_t>{20, 40});
+    session.save(small.path);
+
+    Session other(small.model, kOptions);
+    other.restore(small.path);
+    CHECK(other.checkpoints().items().size() == 2);
+    CHECK(other.checkpoints().n_bytes() == 0);
+    std::filesystem::remove(small.path);
+    for (const int64_t n : {20, 40}) {
+        const std::vector<int32_t> text = joined(first_of(ids, n), other_end);
+        const SyncResult result = other.sync(text);
+        CHECK(result.n_reused == n);
+        CHECK(std::ranges::equal(result.logits, fresh.logits(text)));
+    }
+    // In a quiet moment they come into memory, and so into the next file.
+    other.prepare();
+    for (const Checkpoint& item : other.checkpoints().items()) CHECK(item.in_memory());
+    other.save(small.path);
+    Session third(small.model, kOptions);
+    third.restore(small.path);
+    CHECK(third.sync(joined(first_of(ids, 40), {5, 6})).n_reused == 40);
+}
+
+TEST_CASE("a kept state that is damaged after the file was opened is lost, with the reason") {
+    Small small;
+    const std::vector<int32_t> ids = random_ids(60, 1);
+    Session session(small.model, kOptions);
+    session.sync(ids, std::vector<int64_t>{20});
+    session.save(small.path);
+    Session other(small.model, kOptions);
+    other.restore(small.path);
+    // In place, as a failing disk would.
+    std::fstream file(small.path, std::ios::in | std::ios::out | std::ios::binary);
+    const auto n_bytes = static_cast<std::streamoff>(std::filesystem::file_size(small.path));
+    file.seekp(n_bytes / 2);
+    file << std::string(static_cast<size_t>(n_bytes / 2), 'x');
+    file.close();
+    const std::vector<int32_t> text = joined(first_of(ids, 20), {5, 6});
+    const SyncResult result = other.sync(text);
+    CHECK(result.n_reused == 0);
+    CHECK(std::ranges::equal(result.logits, Fresh(small.model, kOptions).logits(text)));
+    CHECK(contains(other.checkpoints().spill_problem(), "a recurrent state: checksum"));
 }
 
 TEST_CASE("a session without a live state is saved too, and an empty one") {

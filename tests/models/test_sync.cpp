@@ -197,3 +197,23 @@ TEST_CASE("the budget drops periodic checkpoints, then left ones, and keeps bran
         CHECK(kept(session) == std::vector<int64_t>{30, 60, 80});
     }
 }
+
+TEST_CASE("states in a file keep no pages in memory beyond the budget") {
+    const GoldenModel golden("dense", DType::f32);
+    const auto backend = make_cpu_backend(1);
+    const Model model(golden.file(), *backend);
+    const TempFolder folder;
+    const std::vector<int32_t> ids = random_ids(600, 1);
+    {
+        Session session(model, {.n_context = 1000});
+        session.sync(ids, std::vector<int64_t>{300, 590});
+        session.save(folder / "state");
+    }
+    const int64_t n_bytes = 2 * recurrent_state_bytes(model.config());
+    Session session(model, {.n_context = 1000, .state_budget = n_bytes});
+    session.restore(folder / "state");
+    CHECK(session.checkpoints().items().size() == 2);
+    // Its pages are nobody else's any more.
+    session.sync(random_ids(20, 2));
+    CHECK(session.checkpoints().n_bytes() <= n_bytes);
+}
