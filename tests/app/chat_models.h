@@ -24,7 +24,8 @@ inline const char* chat_format_name(ChatFormat format) {
                                            : "nemotron_3";
 }
 
-// The template as published, where that lies beside the checkout, else ours that does the same.
+// Ours that does what the published one does, or that one itself: it is not part of the project,
+// but may lie beside the checkout.
 inline std::string format_template(ChatFormat format) {
     if (format == ChatFormat::demo)
         return read_file(NEMO_SOURCE_DIR "/assets/demo/chat_template.jinja");

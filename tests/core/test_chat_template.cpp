@@ -1,6 +1,7 @@
 // Chat templates against what Python's jinja2 gives: our own cases (tests/data/jinja_cases.json,
-// made by tests/oracle/make_jinja_cases.py) and, where they lie beside the checkout, the published
-// templates.
+// made by tests/oracle/make_jinja_cases.py). Templates that others published are not part of the
+// project: whoever has some beside the checkout, NAME.jinja and a cases.json of the same form in
+// ../shared/data/templates, tests these too.
 #include "core/chat_template.h"
 
 #include "core/error.h"
