@@ -72,10 +72,10 @@ void TimedBackend::rope(const RotaryShape& rotary, int64_t n_heads, int64_t head
 }
 
 void TimedBackend::matmul(const Weight& weight, const float* x, int64_t n_tokens, float* y,
-                          Epilogue epilogue, const Weight& bias) {
+                          Epilogue epilogue, const Weight& bias, const Weight* reader) {
     measure(tensor_stem(weight.view.name), static_cast<double>(weight.view.n_bytes()),
             product({2, weight.n_in(), weight.n_out(), n_tokens}),
-            [&] { inner_.matmul(weight, x, n_tokens, y, epilogue, bias); });
+            [&] { inner_.matmul(weight, x, n_tokens, y, epilogue, bias, reader); });
 }
 
 void TimedBackend::conv_silu(const Mamba2Shape& shape, const float* xbc, int64_t x_stride,

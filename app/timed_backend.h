@@ -40,7 +40,7 @@ public:
     void rope(const RotaryShape& rotary, int64_t n_heads, int64_t head_dim, int64_t position,
               int64_t n_tokens, float* x) override;
     void matmul(const Weight& weight, const float* x, int64_t n_tokens, float* y, Epilogue epilogue,
-                const Weight& bias) override;
+                const Weight& bias, const Weight* reader) override;
     void conv_silu(const Mamba2Shape& shape, const float* xbc, int64_t x_stride,
                    const Weight& weight, const Weight& bias, float* state, int64_t n_tokens,
                    float* y, bool keep_state) override;

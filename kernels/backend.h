@@ -135,9 +135,12 @@ public:
     virtual void layer_norm(const float* x, const Weight& weight, const Weight& bias, float eps,
                             int64_t n_tokens, int64_t n, float* y) = 0;
 
-    // y [T, n_out] from x [T, n_in]: v = W x (+ bias), then the epilogue.
+    // y [T, n_out] from x [T, n_in]: v = W x (+ bias), then the epilogue. `reader`: the weight of
+    // the next matmul, which takes in y as its x and is the only one to do so: a backend may then
+    // hand the results on in another form and leave y as it was.
     virtual void matmul(const Weight& weight, const float* x, int64_t n_tokens, float* y,
-                        Epilogue epilogue, const Weight& bias = {}) = 0;
+                        Epilogue epilogue, const Weight& bias = {},
+                        const Weight* reader = nullptr) = 0;
 
     // Depthwise causal convolution over time, bias, SiLU. xbc: [T, conv_dim] with x_stride; weight:
     // [conv_dim, K], tap K-1 meets the current token; state: the previous K-1 inputs, oldest first,

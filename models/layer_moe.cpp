@@ -39,7 +39,8 @@ void moe_layer(const LayerInput& in, const MoeShape& shape, const MoeWeights& we
 
     if (shape.n_ff_shared > 0) {
         float* ff = in.work.get(Scratch::feed_forward, in.n_tokens * shape.n_ff_shared);
-        in.backend.matmul(weights.shared_up, in.h, in.n_tokens, ff, Epilogue::relu2);
+        in.backend.matmul(weights.shared_up, in.h, in.n_tokens, ff, Epilogue::relu2, {},
+                          &weights.shared_down);
         in.backend.matmul(weights.shared_down, ff, in.n_tokens, in.x, Epilogue::add);
     }
 }

@@ -20,6 +20,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <utility>
 #include <vector>
 
 namespace nemo {
@@ -129,22 +130,27 @@ public:
     }
 
     void matmul(const Weight& weight, const float* x, int64_t n_tokens, float* y, Epilogue epilogue,
-                const Weight& bias) override {
+                const Weight& bias, const Weight* reader) override {
         if (observer_ != nullptr)
             for (int64_t t = 0; t < n_tokens; ++t)
                 observer_->observe(weight, 0, x + t * weight.n_in());
         const DotPlan plan = plan_dot(ops_, weight.view.dtype);
         const float* bias_values = bias.present() ? bias.f32() : nullptr;
-        if (n_tokens > kSmallBatch) {
-            if (plan.quantized)
-                panels_.run(ops_, pool_, plan.format, weight, x, n_tokens, bias_values, epilogue,
-                            y);
-            else
-                float_panels_.run(ops_, pool_, plan, weight, x, n_tokens, bias_values, epilogue, y);
-            return;
+        // Only for the next product, whichever it is: x may be memory that is in use again.
+        if (std::exchange(kept_, nullptr) == x) {
+            panels_.run_on_kept(ops_, pool_, weight, bias_values, epilogue, y);
+        } else if (n_tokens <= kSmallBatch) {
+            input_.prepare(ops_, pool_, plan, x, weight.n_in(), n_tokens);
+            multiply_rows(ops_, pool_, plan, weight, input_, bias_values, epilogue, y, tiles_);
+        } else if (!plan.quantized) {
+            float_panels_.run(ops_, pool_, plan, weight, x, n_tokens, bias_values, epilogue, y);
+        } else if (epilogue != Epilogue::add && can_keep(weight, n_tokens, reader)) {
+            panels_.run_and_keep(ops_, pool_, plan.format, weight, x, n_tokens, bias_values,
+                                 epilogue, plan_dot(ops_, reader->view.dtype).format);
+            kept_ = y;
+        } else {
+            panels_.run(ops_, pool_, plan.format, weight, x, n_tokens, bias_values, epilogue, y);
         }
-        input_.prepare(ops_, pool_, plan, x, weight.n_in(), n_tokens);
-        multiply_rows(ops_, pool_, plan, weight, input_, bias_values, epilogue, y, tiles_);
     }
 
     void conv_silu(const Mamba2Shape& shape, const float* xbc, int64_t x_stride,
@@ -224,11 +230,20 @@ public:
     }
 
 private:
+    // Whether the results of a product of block formats can be handed to `reader` packed. An
+    // observer wants to see them.
+    bool can_keep(const Weight& weight, int64_t n_tokens, const Weight* reader) const {
+        return reader != nullptr && observer_ == nullptr &&
+               plan_dot(ops_, reader->view.dtype).quantized &&
+               PanelProduct::can_keep(weight.n_out(), n_tokens, pool_.n_threads());
+    }
+
     ThreadPool pool_;
     const TierOps& ops_;
     MatmulObserver* observer_ = nullptr;
     DotInput input_;
     PanelProduct panels_;
+    const float* kept_ = nullptr;  // the y whose values panels_ keeps instead
     FloatProduct float_panels_;
     Experts experts_;
     Attention attention_;

@@ -1,11 +1,9 @@
 #include "kernels/cpu/panel_product.h"
 
+#include "core/error.h"
 #include "kernels/cpu/matmul.h"
 
 #include <algorithm>
-#include <bit>
-#include <cstring>
-#include <numeric>
 
 namespace nemo {
 
@@ -17,8 +15,12 @@ constexpr int64_t kMostTokens = 86 * kTileWidth;
 // the second-level cache for all but the first of them. Fewer if threads would run out of work.
 constexpr int64_t kMostPanels = 4;
 constexpr int64_t kPiecesPerThread = 4;
-// Columns that share a scale of the activations, at least.
-constexpr int64_t kLeastGroup = 32;
+// Such a piece of results is then a slice of what the next product takes in (keep_tile).
+static_assert(kMostPanels * kPanelRows == kSliceColumns);
+
+int64_t n_panels_of(int64_t n_out) {
+    return (n_out + kPanelRows - 1) / kPanelRows;
+}
 
 // Fetches the next columns of 64 rows bit by bit while the current ones are multiplied: hardware
 // does not follow 64 streams.
@@ -54,123 +56,46 @@ private:
 
 }  // namespace
 
-int64_t PanelProduct::Packed::tile_bytes(int64_t k) const {
-    constexpr int64_t kLine = 64;
-    const int64_t n_info = n_columns(k) / traits.group * traits.info_rows_per_group() * kTileWidth;
-    const int64_t n_bytes = code_bytes(k) + n_info * int64_t{sizeof(float)};
-    return (n_bytes + kLine - 1) / kLine * kLine;
-}
-
-unsigned char* PanelProduct::Packed::tile(int64_t k, int64_t tile) const {
-    return tiles + k / kSliceColumns * n_tiles * tile_bytes(0) + tile * tile_bytes(k);
-}
-
-bool PanelProduct::pack_info(const int32_t* sums, const int32_t* magnitudes, float scale,
-                             float* info) const {
-    const QuantTraits& traits = packed_.traits;
-    const int n_subs = traits.subs_per_group(), parts = traits.sub_columns / 16;
-    const auto sum_of = [&](const int32_t* values, int64_t sub) {
-        return std::accumulate(values + sub * parts, values + (sub + 1) * parts, 0);
-    };
-    const auto put = [&](auto value) {
-        *info = std::bit_cast<float>(value);
-        info += kTileWidth;
-    };
-    bool narrow = true;
-    if (traits.has_integer_scales())
-        for (int j = 0; j < n_subs; ++j)
-            narrow = narrow && traits.is_narrow(sum_of(sums, j), sum_of(magnitudes, j));
-    if (traits.has_integer_scales() && traits.has_min) {
-        for (int p = 0; p < n_subs / 2; ++p)
-            put(word_pair(sum_of(sums, first_of_pair(p)),
-                          sum_of(sums, first_of_pair(p) + kPairDistance)));
-    } else {
-        for (int j = 0; j < n_subs; ++j) {
-            const int32_t sum = sum_of(sums, j);
-            put((traits.is_biased() ? kSumBiasBits : 0) - traits.offset * sum);
-            if (traits.has_min) put(static_cast<float>(sum));
-        }
-    }
-    put(scale);
-    return narrow;
-}
-
-// Slice by slice, so that what the tokens are woven into stays in the first-level cache.
-void PanelProduct::pack_tile(const TierOps& ops, int64_t tile) {
-    const QuantTraits& traits = packed_.traits;
-    const int64_t last_token = std::ssize(rows_) - 1;
-    int8_t codes[kSliceColumns];
-    float scales[kSliceColumns / kLeastGroup];
-    int32_t sums[kSliceColumns / 16], magnitudes[kSliceColumns / 16];
-    for (int64_t k = 0; k < packed_.n; k += kSliceColumns) {
-        const int64_t n_columns = packed_.n_columns(k);
-        unsigned char* packed = packed_.tile(k, tile);
-        bool narrow = true;
-        for (int64_t lane = 0; lane < kTileWidth; ++lane) {
-            // The last tile's missing tokens repeat the last one; their results are not used.
-            const int64_t token = std::min(tile * kTileWidth + lane, last_token);
-            ops.quantize({.x = rows_[static_cast<size_t>(token)] + k,
-                          .n = n_columns,
-                          .group = traits.group,
-                          .codes = codes,
-                          .scale = scales,
-                          .sums = sums,
-                          .magnitudes = magnitudes});
-            unsigned char* to = packed + 4 * lane;
-            for (int64_t i = 0; i < n_columns; i += 4)
-                std::memcpy(to + i * kTileWidth, codes + i, 4);
-            float* info = reinterpret_cast<float*>(packed + packed_.code_bytes(k)) + lane;
-            for (int64_t g = 0; g < n_columns; g += traits.group) {
-                narrow =
-                    pack_info(sums + g / 16, magnitudes + g / 16, scales[g / traits.group], info) &&
-                    narrow;
-                info += traits.info_rows_per_group() * kTileWidth;
-            }
-        }
-        packed_.is_narrow(k, tile) = narrow;
-    }
-}
-
-void PanelProduct::pack(const TierOps& ops, ThreadPool& pool, QuantFormat format, int64_t n) {
-    const int64_t n_tiles = (std::ssize(rows_) + kTileWidth - 1) / kTileWidth;
-    const int64_t n_slices = (n + kSliceColumns - 1) / kSliceColumns;
-    packed_ = {.narrow = narrow_.get(n_tiles * n_slices),
-               .n_tiles = n_tiles,
-               .n = n,
-               .traits = quant_traits(format)};
-    packed_.tiles = packed_tiles_.get(n_slices * n_tiles * packed_.tile_bytes(0));
-    pool.parallel_for(n_tiles, 1, [&](int64_t tile, int64_t, int) { pack_tile(ops, tile); });
-}
-
 void PanelProduct::store_tile(const TierOps& ops, const Target& target, int64_t first_row,
-                              int64_t tile, const float* sums) const {
-    const int64_t n_out = target.weight.n_out(), first_token = tile * kTileWidth;
+                              int64_t first_token, const float* sums, float* y, int64_t y_stride) {
     ops.store_tile({.tile = sums,
                     .tile_stride = kPanelRows,
-                    .n_rows = std::min<int64_t>(kPanelRows, n_out - first_row),
-                    .n_tokens = std::min<int64_t>(kTileWidth, std::ssize(rows_) - first_token),
+                    .n_rows = std::min<int64_t>(kPanelRows, target.weight.n_out() - first_row),
+                    .n_tokens = std::min<int64_t>(kTileWidth, target.n_tokens - first_token),
                     .factor = matrix_scale(target.weight, first_row),
                     .bias = target.bias != nullptr ? target.bias + first_row : nullptr,
                     .kind = store_kind(target.epilogue),
-                    .y = target.y + first_token * n_out + first_row,
-                    .y_stride = n_out});
+                    .y = y,
+                    .y_stride = y_stride});
 }
 
-void PanelProduct::fetch_target(const Target& target, int64_t first_row, int64_t tile) const {
+void PanelProduct::fetch_target(const Target& target, int64_t first_row, int64_t tile) {
     const int64_t n_out = target.weight.n_out();
-    const int64_t first = tile * kTileWidth, end = std::min(first + kTileWidth, std::ssize(rows_));
+    const int64_t first = tile * kTileWidth, end = std::min(first + kTileWidth, target.n_tokens);
     for (int64_t t = first; t < end; ++t)
         for (int64_t row = first_row; row < std::min(first_row + kPanelRows, n_out); row += 16)
             __builtin_prefetch(target.y + t * n_out + row, 1, 2);
 }
 
-void PanelProduct::multiply_panels(const TierOps& ops, QuantFormat format, const Target& target,
-                                   int64_t first_row, int64_t n_panels,
-                                   ThreadScratch& scratch) const {
-    const QuantTraits& traits = packed_.traits;
+void PanelProduct::keep_tile(const TierOps& ops, const Target& target, int64_t first_row,
+                             int64_t n_panels, int64_t tile, const float* sums) {
+    alignas(64) float values[kTileWidth * kSliceColumns];
+    for (int64_t p = 0; p < n_panels; ++p)
+        store_tile(ops, target, first_row + p * kPanelRows, tile * kTileWidth,
+                   sums + p * target.keep->n_tiles() * kTileWidth * kPanelRows,
+                   values + p * kPanelRows, kSliceColumns);
+    const float* x[kTileWidth];
+    for (int64_t i = 0; i < kTileWidth; ++i)
+        x[i] = values + (target.keep->token(tile, i) - tile * kTileWidth) * kSliceColumns;
+    target.keep->pack(ops, first_row, tile, x);
+}
+
+void PanelProduct::multiply_panels(const TierOps& ops, const PackedTokens& in, const Target& target,
+                                   int64_t first_row, int64_t n_panels, ThreadScratch& scratch) {
+    const QuantTraits traits = quant_traits(in.format());
     const TensorView& view = target.weight.view;
-    const int64_t n = packed_.n, n_tiles = packed_.n_tiles, row_bytes = view.row_bytes();
-    const int64_t n_tokens = std::ssize(rows_);
+    const int64_t n = in.n_columns(), n_tiles = in.n_tiles(), row_bytes = view.row_bytes();
+    const auto format = static_cast<int>(in.format());
     const auto* rows = reinterpret_cast<const unsigned char*>(view.row(first_row));
     const auto bytes_of = [&](int64_t columns) {
         return columns / traits.block_columns * traits.block_bytes;
@@ -178,7 +103,7 @@ void PanelProduct::multiply_panels(const TierOps& ops, QuantFormat format, const
     const auto n_rows_of = [&](int64_t p) {
         return std::min<int64_t>(kPanelRows, view.n_rows() - first_row - p * kPanelRows);
     };
-    const auto multiply_tile = ops.multiply_tile[static_cast<int>(format)];
+    const auto multiply_tile = ops.multiply_tile[format];
     unsigned char* panel = scratch.panel.get(kPanelRows * kSliceColumns);
     float* scales = scratch.panel_scales.get(kPanelRows * kSliceColumns / traits.group *
                                              traits.panel_rows_per_group());
@@ -186,62 +111,110 @@ void PanelProduct::multiply_panels(const TierOps& ops, QuantFormat format, const
     float* sums = scratch.sums.get(n_sums);
     std::fill_n(sums, n_sums, 0.0f);
     for (int64_t k = 0; k < n; k += kSliceColumns) {
-        const int64_t n_columns = packed_.n_columns(k), tile_bytes = packed_.tile_bytes(k);
-        const bool last = k + n_columns == n;
+        const int64_t n_columns = in.n_columns(k), tile_bytes = in.tile_bytes(k);
+        const bool last = k + n_columns == n, stores = last && target.keep == nullptr;
         for (int64_t p = 0; p < n_panels; ++p) {
-            ops.expand_panel[static_cast<int>(format)]({.rows = rows + p * kPanelRows * row_bytes,
-                                                        .row_bytes = row_bytes,
-                                                        .n_rows = n_rows_of(p),
-                                                        .first_column = k,
-                                                        .n_columns = n_columns,
-                                                        .panel = panel,
-                                                        .scales = scales});
+            ops.expand_panel[format]({.rows = rows + p * kPanelRows * row_bytes,
+                                      .row_bytes = row_bytes,
+                                      .n_rows = n_rows_of(p),
+                                      .first_column = k,
+                                      .n_columns = n_columns,
+                                      .panel = panel,
+                                      .scales = scales});
             const bool wraps = p + 1 == n_panels;
             const int64_t next_p = wraps ? 0 : p + 1, next_k = wraps ? k + n_columns : k;
             RowPrefetcher prefetcher(rows + next_p * kPanelRows * row_bytes + bytes_of(next_k),
                                      row_bytes, next_k < n ? n_rows_of(next_p) : 0,
-                                     bytes_of(packed_.n_columns(next_k)), n_tiles);
-            const unsigned char* packed = packed_.tile(k, 0);
+                                     bytes_of(in.n_columns(next_k)), n_tiles);
+            const unsigned char* packed = in.tile(k, 0);
             for (int64_t tile = 0; tile < n_tiles; ++tile, packed += tile_bytes) {
                 float* tile_sums = sums + (p * n_tiles + tile) * kTileWidth * kPanelRows;
                 prefetcher.step();
-                if (last) fetch_target(target, first_row + p * kPanelRows, tile + 1);
-                multiply_tile(
-                    {.panel = panel,
-                     .scales = scales,
-                     .x = reinterpret_cast<const int8_t*>(packed),
-                     .info = reinterpret_cast<const float*>(packed + packed_.code_bytes(k)),
-                     .n_groups = n_columns / traits.group,
-                     .narrow = packed_.is_narrow(k, tile),
-                     .ahead = packed + 2 * tile_bytes,
-                     .n_tokens = n_tokens - tile * kTileWidth,
-                     .c = tile_sums});
+                if (stores) fetch_target(target, first_row + p * kPanelRows, tile + 1);
+                multiply_tile({.panel = panel,
+                               .scales = scales,
+                               .x = reinterpret_cast<const int8_t*>(packed),
+                               .info = reinterpret_cast<const float*>(packed + in.code_bytes(k)),
+                               .n_groups = n_columns / traits.group,
+                               .narrow = in.is_narrow(k, tile),
+                               .ahead = packed + 2 * tile_bytes,
+                               .n_tokens = in.n_tokens() - tile * kTileWidth,
+                               .c = tile_sums});
                 // At once, so that memory takes the results while the next tiles are computed.
-                if (last) store_tile(ops, target, first_row + p * kPanelRows, tile, tile_sums);
+                const int64_t first_token = tile * kTileWidth, row = first_row + p * kPanelRows;
+                if (stores)
+                    store_tile(ops, target, row, first_token, tile_sums,
+                               target.y + first_token * view.n_rows() + row, view.n_rows());
+                else if (last && wraps)
+                    keep_tile(ops, target, first_row, n_panels, tile,
+                              sums + tile * kTileWidth * kPanelRows);
             }
         }
     }
 }
 
+int64_t PanelProduct::panels_per_piece(int64_t n_out, int n_threads) {
+    return std::clamp<int64_t>(n_panels_of(n_out) / (kPiecesPerThread * n_threads), 1, kMostPanels);
+}
+
+void PanelProduct::multiply(const TierOps& ops, ThreadPool& pool, const PackedTokens& in,
+                            const Target& target) {
+    const int64_t n_out = target.weight.n_out();
+    pool.parallel_for(n_panels_of(n_out), panels_per_piece(n_out, pool.n_threads()),
+                      [&](int64_t begin, int64_t end, int thread) {
+                          multiply_panels(ops, in, target, begin * kPanelRows, end - begin,
+                                          threads_[static_cast<size_t>(thread)]);
+                      });
+}
+
+void PanelProduct::pack(const TierOps& ops, ThreadPool& pool, QuantFormat format, const float* x,
+                        int64_t n_tokens, int64_t n, std::span<const int64_t> order) {
+    input_.reset(format, n_tokens, n);
+    pool.parallel_for(input_.n_tiles(), 1, [&](int64_t tile, int64_t, int) {
+        const float* rows[kTileWidth];
+        for (int64_t i = 0; i < kTileWidth; ++i) {
+            const int64_t token = input_.token(tile, i);
+            rows[i] = x + (order.empty() ? token : order[static_cast<size_t>(token)]) * n;
+        }
+        for (int64_t k = 0; k < n; k += kSliceColumns) {
+            input_.pack(ops, k, tile, rows);
+            for (const float*& row : rows) row += kSliceColumns;
+        }
+    });
+}
+
 void PanelProduct::run(const TierOps& ops, ThreadPool& pool, QuantFormat format,
                        const Weight& weight, const float* x, int64_t n_tokens, const float* bias,
                        Epilogue epilogue, float* y, std::span<const int64_t> order) {
-    const int64_t n = weight.n_in(), n_out = weight.n_out();
-    const int64_t n_panels = (n_out + kPanelRows - 1) / kPanelRows;
-    const int64_t most =
-        std::clamp<int64_t>(n_panels / (kPiecesPerThread * pool.n_threads()), 1, kMostPanels);
+    const int64_t n = weight.n_in();
     for (int64_t t = 0; t < n_tokens; t += kMostTokens) {
         const int64_t n_block = std::min(kMostTokens, n_tokens - t);
-        rows_.clear();
-        for (int64_t i = t; i < t + n_block; ++i)
-            rows_.push_back(x + (order.empty() ? i : order[static_cast<size_t>(i)]) * n);
-        pack(ops, pool, format, n);
-        const Target target = {weight, bias, epilogue, y + t * n_out};
-        pool.parallel_for(n_panels, most, [&](int64_t begin, int64_t end, int thread) {
-            multiply_panels(ops, format, target, begin * kPanelRows, end - begin,
-                            threads_[static_cast<size_t>(thread)]);
-        });
+        if (order.empty())
+            pack(ops, pool, format, x + t * n, n_block, n, {});
+        else
+            pack(ops, pool, format, x, n_block, n,
+                 order.subspan(static_cast<size_t>(t), static_cast<size_t>(n_block)));
+        multiply(ops, pool, input_,
+                 {weight, bias, epilogue, n_block, y + t * weight.n_out(), nullptr});
     }
+}
+
+bool PanelProduct::can_keep(int64_t n_out, int64_t n_tokens, int n_threads) {
+    return n_tokens <= kMostTokens && panels_per_piece(n_out, n_threads) == kMostPanels;
+}
+
+void PanelProduct::run_and_keep(const TierOps& ops, ThreadPool& pool, QuantFormat format,
+                                const Weight& weight, const float* x, int64_t n_tokens,
+                                const float* bias, Epilogue epilogue, QuantFormat next) {
+    pack(ops, pool, format, x, n_tokens, weight.n_in(), {});
+    kept_.reset(next, n_tokens, weight.n_out());
+    multiply(ops, pool, input_, {weight, bias, epilogue, n_tokens, nullptr, &kept_});
+}
+
+void PanelProduct::run_on_kept(const TierOps& ops, ThreadPool& pool, const Weight& weight,
+                               const float* bias, Epilogue epilogue, float* y) {
+    NEMO_ASSERT(weight.n_in() == kept_.n_columns());
+    multiply(ops, pool, kept_, {weight, bias, epilogue, kept_.n_tokens(), y, nullptr});
 }
 
 }  // namespace nemo

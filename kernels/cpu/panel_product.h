@@ -3,16 +3,16 @@
 // 64 rows of weights are expanded to an int8 panel, 256 columns at a time, which then meets all
 // tokens in register tiles of 6 while it is in the first-level cache: the mapped file is read and
 // decoded once per call, and no repacked copy of it exists. The results are those of strips
-// (matmul.h), bit for bit. Activations are quantized and packed
-// once per call in the order in which tiles read them.
+// (matmul.h), bit for bit. Activations are quantized and packed once per call (packed_tokens.h), or
+// already by the product before, tile by tile while its results are in cache.
 #pragma once
 
 #include "core/thread_pool.h"
 #include "kernels/backend.h"
+#include "kernels/cpu/packed_tokens.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/tier.h"
 
-#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -29,52 +29,50 @@ public:
              const float* x, int64_t n_tokens, const float* bias, Epilogue epilogue, float* y,
              std::span<const int64_t> order = {});
 
+    // Results can also be kept, packed, for one product with weights of the format `next`: they are
+    // then neither written to memory nor read back. Same bits.
+
+    // Whether n_tokens results of n_out values can be kept, where no epilogue needs the old ones.
+    static bool can_keep(int64_t n_out, int64_t n_tokens, int n_threads);
+    void run_and_keep(const TierOps& ops, ThreadPool& pool, QuantFormat format,
+                      const Weight& weight, const float* x, int64_t n_tokens, const float* bias,
+                      Epilogue epilogue, QuantFormat next);
+    // As run, of what the last run_and_keep kept.
+    void run_on_kept(const TierOps& ops, ThreadPool& pool, const Weight& weight, const float* bias,
+                     Epilogue epilogue, float* y);
+
 private:
     struct ThreadScratch {
         ScratchBuffer<unsigned char> panel;
         ScratchBuffer<float> panel_scales;
         ScratchBuffer<float> sums;  // [panels][tokens][64]
     };
-    // Packed activations of a block of tokens: [slices of kSliceColumns][tiles of 6 tokens], of
-    // each the codes [columns/4][6][4] and then TileJob::info, in whole cache lines; and
-    // TileJob::narrow.
-    struct Packed {
-        unsigned char* tiles;
-        bool* narrow;  // [slices][tiles]
-        int64_t n_tiles;
-        int64_t n;  // columns
-        QuantTraits traits;
-        int64_t n_columns(int64_t k) const { return std::min<int64_t>(kSliceColumns, n - k); }
-        int64_t code_bytes(int64_t k) const { return n_columns(k) * kTileWidth; }
-        int64_t tile_bytes(int64_t k) const;
-        unsigned char* tile(int64_t k, int64_t tile) const;
-        bool& is_narrow(int64_t k, int64_t tile) const {
-            return narrow[k / kSliceColumns * n_tiles + tile];
-        }
-    };
-    void pack(const TierOps& ops, ThreadPool& pool, QuantFormat format, int64_t n);
-    void pack_tile(const TierOps& ops, int64_t tile);
-    // The info of a group; `sums`, `magnitudes`: of 16 codes each. Returns whether it is narrow.
-    bool pack_info(const int32_t* sums, const int32_t* magnitudes, float scale, float* info) const;
-    // Where the products of the packed tokens go: y of the first of them.
+    // Where the products of the packed tokens go: y of the first of them, or `keep`.
     struct Target {
         const Weight& weight;
         const float* bias;
         Epilogue epilogue;
+        int64_t n_tokens;
         float* y;
+        PackedTokens* keep;
     };
+    static int64_t panels_per_piece(int64_t n_out, int n_threads);
+    void pack(const TierOps& ops, ThreadPool& pool, QuantFormat format, const float* x,
+              int64_t n_tokens, int64_t n, std::span<const int64_t> order);
+    void multiply(const TierOps& ops, ThreadPool& pool, const PackedTokens& in,
+                  const Target& target);
     // Rows [first_row, first_row + 64 * n_panels).
-    void multiply_panels(const TierOps& ops, QuantFormat format, const Target& target,
-                         int64_t first_row, int64_t n_panels, ThreadScratch& scratch) const;
-    void fetch_target(const Target& target, int64_t first_row, int64_t tile) const;
+    static void multiply_panels(const TierOps& ops, const PackedTokens& in, const Target& target,
+                                int64_t first_row, int64_t n_panels, ThreadScratch& scratch);
+    static void fetch_target(const Target& target, int64_t first_row, int64_t tile);
     // sums [tokens][64] of a tile.
-    void store_tile(const TierOps& ops, const Target& target, int64_t first_row, int64_t tile,
-                    const float* sums) const;
+    static void store_tile(const TierOps& ops, const Target& target, int64_t first_row,
+                           int64_t first_token, const float* sums, float* y, int64_t y_stride);
+    // Of all panels of a piece; `sums`: of the first one.
+    static void keep_tile(const TierOps& ops, const Target& target, int64_t first_row,
+                          int64_t n_panels, int64_t tile, const float* sums);
 
-    std::vector<const float*> rows_;  // of the tokens that are packed
-    Packed packed_ = {};
-    ScratchBuffer<unsigned char> packed_tiles_;
-    ScratchBuffer<bool> narrow_;
+    PackedTokens input_, kept_;
     std::vector<ThreadScratch> threads_;
 };
 

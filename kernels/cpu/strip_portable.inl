@@ -29,6 +29,13 @@ NEMO_INLINE void store_codes(const Vec16& values, int8_t* codes, int32_t* sum, i
         *magnitude += codes[i] < 0 ? -codes[i] : codes[i];
     }
 }
+// Of 64 values times one or, from the 33rd on, the other factor.
+NEMO_INLINE void store_64_codes(const float* x, const Vec16& low, const Vec16& high, int8_t* codes,
+                                int32_t* sums, int32_t* magnitudes) {
+    for (int i = 0; i < 4; ++i)
+        store_codes(load(x + 16 * i) * (i < 2 ? low : high), codes + 16 * i, sums + i,
+                    magnitudes + i);
+}
 
 NEMO_INLINE float load_half(const unsigned char* p) {
     uint16_t bits;

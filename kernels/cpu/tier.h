@@ -99,6 +99,13 @@ struct QuantizeJob {
     int32_t* magnitudes;  // [n / 16]: sums of their magnitudes
 };
 
+// Codes of the tokens of a tile in the order in which it reads them.
+struct WeaveJob {
+    const int8_t* codes;  // [kTileWidth][kSliceColumns]
+    int64_t n_columns;    // a multiple of 4
+    unsigned char* tile;  // [n_columns / 4][kTileWidth][4]
+};
+
 // Columns [first_column, + n_columns) of up to 64 rows as codes (tier_panel.inl).
 struct PanelJob {
     const unsigned char* rows;
@@ -158,6 +165,7 @@ struct TierOps {
     void (*expand_panel[kQuantFormats])(const PanelJob& job);
     void (*multiply_tile[kQuantFormats])(const TileJob& job);
     void (*quantize)(const QuantizeJob& job);
+    void (*weave)(const WeaveJob& job);
     void (*store_tile)(const StoreJob& job);
 
     void (*conv_silu)(const ConvJob& job);

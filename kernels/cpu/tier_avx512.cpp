@@ -101,6 +101,38 @@ NEMO_INLINE void store_codes(const Vec16& values, int8_t* codes, int32_t* sum, i
     *magnitude = _mm_cvtsi128_si32(_mm_add_epi32(magnitudes, _mm_shuffle_epi32(magnitudes, 0x4e)));
 }
 
+// Of 64 values times one or, from the 33rd on, the other factor.
+NEMO_INLINE void store_64_codes(const float* x, const Vec16& low, const Vec16& high, int8_t* codes,
+                                int32_t* sums, int32_t* magnitudes) {
+    const auto ints = [x](int i, const Vec16& factor) __attribute__((always_inline)) {
+        return _mm512_cvtps_epi32((load(x + 16 * i) * factor).v);
+    };
+    const __m512i words_low = _mm512_packs_epi32(ints(0, low), ints(1, low));
+    const __m512i words_high = _mm512_packs_epi32(ints(2, high), ints(3, high));
+    __m512i bytes = _mm512_packs_epi16(words_low, words_high);
+    // What is no number became -128, which no number does; elsewhere such a code is 0.
+    const __m512i none = _mm512_set1_epi8(-128);
+    bytes = _mm512_maskz_mov_epi8(_mm512_cmpneq_epi8_mask(bytes, none), bytes);
+    // Dword 4i + v holds four codes of vector v.
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    bytes = _mm512_permutexvar_epi32(order, bytes);
+    _mm512_storeu_si512(codes, bytes);
+
+    const __m512i zero = _mm512_setzero_si512();
+    __m512i sum = _mm512_dpbusd_epi32(zero, _mm512_set1_epi8(1), bytes);
+    sum = _mm512_add_epi32(sum, _mm512_shuffle_epi32(sum, _MM_PERM_BADC));
+    sum = _mm512_add_epi32(sum, _mm512_shuffle_epi32(sum, _MM_PERM_CDAB));
+    __m512i magnitude = _mm512_sad_epu8(_mm512_abs_epi8(bytes), zero);  // two of eight bytes
+    magnitude = _mm512_add_epi32(magnitude, _mm512_shuffle_epi32(magnitude, _MM_PERM_BADC));
+    // The first dword of every four.
+    const auto store_firsts = [order](int32_t * to, __m512i v) __attribute__((always_inline)) {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(to),
+                         _mm512_castsi512_si128(_mm512_permutexvar_epi32(order, v)));
+    };
+    store_firsts(sums, sum);
+    store_firsts(magnitudes, magnitude);
+}
+
 #include "kernels/cpu/strip_avx512.inl"
 #include "kernels/cpu/tier_panel.inl"
 

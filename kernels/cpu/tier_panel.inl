@@ -60,12 +60,15 @@ NEMO_INLINE float round_to_11_bits(float value) {
     return value;
 }
 
-// Codes of one group: x / d rounded to nearest, d = largest magnitude / 127. For 32 columns the
-// scale has the precision of fp16, as llama.cpp's has: so two engines with the same weights round
-// the same activations alike, where otherwise a tiny difference flips codes layer by layer.
-// A NaN or infinity makes the scale one: it must reach the result, though codes cannot hold it.
-NEMO_INLINE float quantize_group(const float* x, int64_t n, int8_t* codes, int32_t* sums,
-                                 int32_t* magnitudes) {
+// x / d rounded to nearest, d = largest magnitude / 127. For 32 columns the scale has the precision
+// of fp16, as llama.cpp's has: so two engines with the same weights round the same activations
+// alike, where otherwise a tiny difference flips codes layer by layer. A NaN or infinity makes the
+// scale one: it must reach the result, though codes cannot hold it.
+struct GroupScale {
+    float d;
+    Vec16 inverse;
+};
+NEMO_INLINE GroupScale group_scale(const float* x, int64_t n) {
     Vec16 most = splat(0.0f);
     for (int64_t i = 0; i < n; i += 16) {
         __builtin_prefetch(x + i + 1024);
@@ -74,14 +77,31 @@ NEMO_INLINE float quantize_group(const float* x, int64_t n, int8_t* codes, int32
     const float largest = largest_lane(most);
     const float d = largest / 127.0f;
     // Smaller values than 2^-126 have no finite inverse; they count as zero.
-    const Vec16 inverse = splat(d >= 0x1p-126f ? 127.0f / largest : 0.0f);
-    for (int64_t i = 0; i < n; i += 16)
-        store_codes(load(x + i) * inverse, codes + i, sums + i / 16, magnitudes + i / 16);
-    return n == 32 && d < __builtin_inff() ? round_to_11_bits(d) : d;
+    return {n == 32 && d < __builtin_inff() ? round_to_11_bits(d) : d,
+            splat(d >= 0x1p-126f ? 127.0f / largest : 0.0f)};
 }
 
 void quantize_row(const QuantizeJob& job) {
-    for (int64_t g = 0; g < job.n; g += job.group)
-        job.scale[g / job.group] = quantize_group(job.x + g, job.group, job.codes + g,
-                                                  job.sums + g / 16, job.magnitudes + g / 16);
+    const float* x = job.x;
+    GroupScale low, high;
+    int64_t i = 0;
+    for (; i + 64 <= job.n; i += 64) {
+        if (job.group == 32) {
+            low = group_scale(x + i, 32);
+            high = group_scale(x + i + 32, 32);
+            job.scale[i / 32] = low.d;
+            job.scale[i / 32 + 1] = high.d;
+        } else if (i % job.group == 0) {
+            low = high = group_scale(x + i, job.group);
+            job.scale[i / job.group] = low.d;
+        }
+        store_64_codes(x + i, low.inverse, high.inverse, job.codes + i, job.sums + i / 16,
+                       job.magnitudes + i / 16);
+    }
+    if (i == job.n) return;
+    low = group_scale(x + i, 32);
+    job.scale[i / 32] = low.d;
+    for (; i < job.n; i += 16)
+        store_codes(load(x + i) * low.inverse, job.codes + i, job.sums + i / 16,
+                    job.magnitudes + i / 16);
 }

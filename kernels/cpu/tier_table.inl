@@ -18,6 +18,7 @@ constexpr TierOps tier_table(Formats<kIndex...>) {
         .expand_panel = {expand_panel<static_cast<QuantFormat>(kIndex)>...},
         .multiply_tile = {multiply_tile<static_cast<QuantFormat>(kIndex)>...},
         .quantize = quantize_row,
+        .weave = weave_codes,
         .store_tile = store_tile,
         .conv_silu = conv_silu,
         .scan_steps = scan_steps,

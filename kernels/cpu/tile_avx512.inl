@@ -165,6 +165,48 @@ void multiply_tile(const TileJob& job) {
                                job.c + kPassTokens * kPanelRows, job.c + kTileWidth * kPanelRows);
 }
 
+// Lane l of vector j of a woven tile of 16 dwords per token: dword f / kTileWidth of token
+// f % kTileWidth, f = 16 j + l. Tokens come in pairs.
+struct WeaveTables {
+    alignas(64) int32_t index[kTileWidth][16];  // in the two vectors of a pair
+    __mmask16 lanes[kTileWidth][kTileWidth / 2];  // of each pair
+
+    constexpr WeaveTables() : index{}, lanes{} {
+        for (int f = 0; f < 16 * kTileWidth; ++f) {
+            const int token = f % kTileWidth;
+            index[f / 16][f % 16] = f / kTileWidth + token % 2 * 16;
+            lanes[f / 16][token / 2] =
+                static_cast<__mmask16>(lanes[f / 16][token / 2] | 1 << f % 16);
+        }
+    }
+};
+
+void weave_codes(const WeaveJob& job) {
+    static constexpr WeaveTables kTables;
+    static_assert(kTileWidth == 6);
+    int64_t i = 0;
+    for (; i + 64 <= job.n_columns; i += 64) {
+        __m512i x[kTileWidth];
+#pragma GCC unroll 6
+        for (int t = 0; t < kTileWidth; ++t)
+            x[t] = _mm512_loadu_si512(job.codes + t * kSliceColumns + i);
+#pragma GCC unroll 6
+        for (int j = 0; j < kTileWidth; ++j) {
+            const __m512i index = _mm512_load_si512(kTables.index[j]);
+            __m512i out = _mm512_permutex2var_epi32(x[0], index, x[1]);
+            for (int pair = 1; pair < 3; ++pair)
+                out = _mm512_mask_mov_epi32(
+                    out, kTables.lanes[j][pair],
+                    _mm512_permutex2var_epi32(x[2 * pair], index, x[2 * pair + 1]));
+            _mm512_storeu_si512(job.tile + i * kTileWidth + 64 * j, out);
+        }
+    }
+    for (; i < job.n_columns; i += 4)
+        for (int t = 0; t < kTileWidth; ++t)
+            __builtin_memcpy(job.tile + i * kTileWidth + 4 * t, job.codes + t * kSliceColumns + i,
+                             4);
+}
+
 #undef NEMO_DOT
 #undef NEMO_X
 #undef NEMO_STEP

@@ -83,3 +83,9 @@ void multiply_tile(const TileJob& job) {
                                         job.x + g * kGroup * kTileWidth + t * 4,
                                         job.info + g * kInfo + t, job.c + t * kPanelRows + v);
 }
+
+void weave_codes(const WeaveJob& job) {
+    for (int64_t t = 0; t < kTileWidth; ++t)
+        for (int64_t i = 0; i < job.n_columns; i += 4)
+            __builtin_memcpy(job.tile + i * kTileWidth + 4 * t, job.codes + t * kSliceColumns + i, 4);
+}

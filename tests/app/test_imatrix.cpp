@@ -51,7 +51,7 @@ public:
         inner_.rope(rotary, n_heads, head_dim, position, n_tokens, x);
     }
     void matmul(const Weight& weight, const float* x, int64_t n_tokens, float* y, Epilogue epilogue,
-                const Weight& bias) override {
+                const Weight& bias, const Weight*) override {
         for (int64_t t = 0; t < n_tokens; ++t) add_row(weight, 0, x + t * weight.n_in());
         inner_.matmul(weight, x, n_tokens, y, epilogue, bias);
     }

@@ -45,9 +45,9 @@ public:
         inner_.layer_norm(x, weight, bias, eps, n_tokens, n, y);
     }
     void matmul(const Weight& weight, const float* x, int64_t n_tokens, float* y, Epilogue epilogue,
-                const Weight& bias) override {
+                const Weight& bias, const Weight* reader) override {
         count();
-        inner_.matmul(weight, x, n_tokens, y, epilogue, bias);
+        inner_.matmul(weight, x, n_tokens, y, epilogue, bias, reader);
     }
     void conv_silu(const Mamba2Shape& shape, const float* xbc, int64_t x_stride,
                    const Weight& weight, const Weight& bias, float* state, int64_t n_tokens,
