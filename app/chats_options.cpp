@@ -27,12 +27,18 @@ CLI::App* add_action(CLI::App& chats, ChatsCommand& command, Action action, cons
 }
 
 void add_ids(CLI::App* sub, ChatsCommand& command) {
-    sub->add_option("id", command.ids, "As `list` shows it")->type_name("ID")->required();
+    sub->add_option("id", command.ids, "As `list` shows it")
+        ->check(whole_number(1))
+        ->type_name("ID")
+        ->required();
 }
 
 void add_id(CLI::App* sub, ChatsCommand& command) {
     const auto set = [&command](int64_t id) { command.ids = {id}; };
-    sub->add_option_function<int64_t>("id", set, "As `list` shows it")->type_name("ID")->required();
+    sub->add_option_function<int64_t>("id", set, "As `list` shows it")
+        ->check(whole_number(1))
+        ->type_name("ID")
+        ->required();
 }
 
 void add_json(CLI::App* sub, ChatsCommand& command) {
@@ -68,7 +74,9 @@ void define_reading(CLI::App& chats, ChatsCommand& command) {
 void define_files(CLI::App& chats, ChatsCommand& command) {
     CLI::App* out = add_action(chats, command, Action::export_chats, "export",
                                "Write chats as JSON, which `import` reads, or Markdown");
-    out->add_option("id", command.ids, "As `list` shows it (default: all)")->type_name("ID");
+    out->add_option("id", command.ids, "As `list` shows it (default: all)")
+        ->check(whole_number(1))
+        ->type_name("ID");
     out->add_option("--format", command.format, "json or markdown (the branch that is shown)")
         ->check(CLI::IsMember({"json", "markdown"}).description(""))
         ->type_name("FORMAT");

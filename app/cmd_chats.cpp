@@ -7,13 +7,11 @@
 #include "core/atomic_file.h"
 #include "core/console.h"
 #include "core/error.h"
-#include "core/mapped_file.h"
 
 #include <fmt/chrono.h>
 #include <sys/stat.h>
 
 #include <ctime>
-#include <filesystem>
 
 namespace nemo {
 

@@ -12,7 +12,6 @@
 #include "core/progress_line.h"
 
 #include <algorithm>
-#include <filesystem>
 
 namespace nemo {
 

@@ -143,6 +143,9 @@ TEST_CASE("deleted and brought back, renamed, moved, pinned, purged") {
     for (const std::vector<std::string>& wrong :
          std::vector<std::vector<std::string>>{{}, {"delete"}, {"show"}, {"show", "x"}, {"frob"}})
         CHECK(chats.run(wrong).status == 2);
+    // Not taken for the largest number there is.
+    for (const char* action : {"show", "export", "delete"})
+        CHECK(contains(chats.run({action, "99999999999999999999"}).err, "is not a whole number"));
     const ProcessResult no_limit = chats.run({"list", "-n", "0"});
     CHECK(no_limit.status == 2);
     CHECK(contains(no_limit.err, "\"0\" is not a whole number from 1 on"));
