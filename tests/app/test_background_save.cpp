@@ -75,6 +75,32 @@ TEST_CASE("a state written in the background is the one there was, or there is n
     CHECK(std::ranges::distance(fs::directory_iterator(folder / ".")) == 1);
 }
 
+TEST_CASE("a state that is being written is given up when the session is wanted") {
+    const auto backend = make_cpu_backend(2);
+    const auto file =
+        std::make_shared<const ModelFile>(ModelFile::open(chat_model(ChatFormat::demo)));
+    const Model model(file, *backend);
+    Session session(model, {.n_context = 8192, .kv_types = {DType::f32, DType::f32}});
+    std::mt19937 random(1);
+    std::vector<int32_t> ids(8000);  // some ten milliseconds to write
+    for (int32_t& id : ids) id = static_cast<int32_t>(random() % 4096);
+    session.append(ids);
+    const TempFolder folder;
+    BackgroundSave saver(session);
+    bool given_up = false;
+    // The moment may be missed on a busy machine.
+    for (int n_tries = 0; n_tries < 10 && !given_up; ++n_tries) {
+        saver.start(folder / "state", {}, [] {});
+        for (int i = 0; i < 50'000 && names_in(folder / "").empty(); ++i)
+            std::this_thread::sleep_for(100us);
+        given_up = !saver.stop();
+        saver.finish();
+        if (given_up) CHECK(names_in(folder / "").empty());
+        fs::remove(folder / "state");
+    }
+    CHECK(given_up);
+}
+
 TEST_CASE("after a kill in a quiet moment a long chat is not read again") {
     const TempFolder folder;
     const fs::path states = folder / "state";

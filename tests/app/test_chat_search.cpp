@@ -73,6 +73,7 @@ TEST_CASE("words are found in any case, in parts, all of them, and are never syn
     CHECK(found(store, "天気 今日") == Ids{weather});
     CHECK(found(store, "天気は 今日") == Ids{weather});
     CHECK(found(store, "今日\u3000天気") == Ids{weather});
+    CHECK(found(store, "beans 今日").empty());  // a message has the one, another the other
     CHECK(found(store, "日天").empty());
     CHECK(found(store, "猫") == Ids{vertical});
     CHECK(found(store, "c++") == Ids{vertical});
