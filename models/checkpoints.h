@@ -23,14 +23,17 @@ namespace nemo {
 
 enum class CheckpointKind { periodic, left, chat };
 
+// Throws Error{bad_file}.
+using ReadRecurrent = std::function<void(std::span<float>)>;
+
 struct Checkpoint {
     std::vector<int32_t> tokens;
     CheckpointKind kind;
     StateSnapshot state;
     uint64_t last_use = 0;  // larger is later
-    // Reads what is not in `state`, because it was spilled or never left the file of an earlier
-    // session. Throws Error{bad_file}.
-    std::function<void(std::span<float>)> read_recurrent;
+    // What is not in `state`, because it was spilled or has not left the file of an earlier
+    // session.
+    ReadRecurrent read_recurrent;
     std::vector<std::shared_ptr<SpilledPage>> pages_on_disk;  // null: in memory
 
     bool in_memory() const { return read_recurrent == nullptr; }

@@ -53,6 +53,10 @@ public:
     // A copy of another state.
     StateSnapshot copy(const StateSnapshot& snapshot) const;
     void become(StateSnapshot snapshot);
+    // Lets the recurrent state go, and gets it back, at the same position.
+    bool has_recurrent() const { return recurrent_ != nullptr; }
+    void drop_recurrent() noexcept { recurrent_ = {}; }
+    void set_recurrent(FloatBuffer recurrent) noexcept { recurrent_ = std::move(recurrent); }
     // Back to an earlier position; only for models without recurrent layers.
     void cut(int64_t position);
 
@@ -89,7 +93,7 @@ private:
     int64_t position_ = 0;
     int64_t n_recurrent_ = 0;
     RecurrentBuffers buffers_;
-    FloatBuffer recurrent_;            // null: none yet, at position 0
+    FloatBuffer recurrent_;            // null: none yet, or let go
     std::vector<int64_t> offsets_;     // per layer, into recurrent_
     std::vector<int64_t> conv_sizes_;  // per layer
     KvPageLayout page_layout_;

@@ -63,6 +63,7 @@ void Session::forget_tokens() noexcept {
     state_.reset();
     tokens_.clear();
     has_logits_ = false;
+    live_in_file_ = nullptr;
     // Pages that were shared with the live state count from now on.
     const BudgetGuard guard(*this);
 }
@@ -102,12 +103,36 @@ void Session::check_tokens(std::span<const int32_t> tokens, int64_t n_before) co
              n_context_);
 }
 
+void Session::bring_live_state() {
+    if (live_in_file_ == nullptr || state_.has_recurrent()) return;
+    try {
+        FloatBuffer recurrent = state_.new_recurrent();
+        live_in_file_({recurrent.get(), static_cast<size_t>(state_.n_recurrent())});
+        state_.set_recurrent(std::move(recurrent));
+    } catch (...) {
+        forget_tokens();
+        throw;
+    }
+}
+
+// What a file has takes no memory.
+Checkpoint Session::leave_live_state() {
+    Checkpoint left = {tokens_, CheckpointKind::left, state_.take()};
+    if (live_in_file_ == nullptr) return left;
+    left.state.recurrent = {};
+    left.pages_on_disk.resize(left.state.pages.size());
+    left.read_recurrent = std::exchange(live_in_file_, nullptr);
+    return left;
+}
+
 void Session::read(std::span<const int32_t> chunk, int64_t n_logits,
                    std::span<const StateCapture> captures) {
+    bring_live_state();
     logits_.resize(static_cast<size_t>(n_logits * model_.config().n_vocab));
     tokens_.reserve(tokens_.size() + chunk.size());
     has_logits_ = false;
     looked_at_.clear();
+    live_in_file_ = nullptr;
     try {
         model_.forward(chunk, state_, work_, n_logits, logits_.data(), captures);
     } catch (...) {
@@ -138,6 +163,7 @@ std::span<const float> Session::look_at(std::span<const int32_t> tokens) {
     if (draft_inputs_ == nullptr)
         draft_inputs_ =
             std::make_unique<DraftInputs>(model_.config(), model_.backend(), kMostLookedAt);
+    bring_live_state();
     looked_at_.clear();
     has_logits_ = false;
     logits_.resize(tokens.size() * static_cast<size_t>(model_.config().n_vocab));
@@ -151,6 +177,7 @@ void Session::take_in(int64_t n_tokens) {
     if (n_tokens == 0) return;
     const auto taken = looked_at_.begin() + n_tokens;
     tokens_.reserve(tokens_.size() + static_cast<size_t>(n_tokens));
+    live_in_file_ = nullptr;
     try {
         model_.take_in(*draft_inputs_, n_tokens, state_, work_);
     } catch (...) {
@@ -199,11 +226,13 @@ void Session::go_back_to_prefix(std::span<const int32_t> ids) {
     do {
         Checkpoint* best = checkpoints_.find(ids);
         n_kept = best == nullptr ? 0 : checkpoints_.n_reusable(best->tokens, ids);
-        if (n_kept > n_live) kept = checkpoints_.copy(*best);
-    } while (n_kept > n_live && !kept);
-    if (!kept && n_live == std::ssize(tokens_)) return;
+        if (n_kept <= n_live) break;
+        if (live_in_file_ != nullptr) state_.drop_recurrent();  // memory for the other one
+        kept = checkpoints_.copy(*best);
+    } while (!kept);
+    if (!kept && n_live == std::ssize(tokens_)) return bring_live_state();
 
-    Checkpoint left = {tokens_, CheckpointKind::left, state_.take()};
+    Checkpoint left = leave_live_state();
     const int64_t n = std::max(n_live, n_kept);
     has_logits_ = false;
     try {
@@ -219,7 +248,7 @@ void Session::go_back_to_prefix(std::span<const int32_t> ids) {
     }
 
     if (checkpoints_.find_exact(left.tokens) == nullptr && !left.tokens.empty() &&
-        checkpoints_.make_room(CheckpointKind::left, tokens_))
+        (!left.in_memory() || checkpoints_.make_room(CheckpointKind::left, tokens_)))
         checkpoints_.add(std::move(left));
     if (Checkpoint* used = checkpoints_.find_exact(tokens_)) checkpoints_.touch(*used);
     checkpoints_.enforce_budget(tokens_);
@@ -317,6 +346,7 @@ std::optional<AtomicFile> Session::write_states(const std::filesystem::path& pat
 
 void Session::save(const std::filesystem::path& path, const SaveOptions& options) {
     const BudgetGuard guard(*this);
+    bring_live_state();
     std::vector<const Checkpoint*> kept;
     for (Checkpoint* item : checkpoints_.best_to_save(tokens_, options.n_checkpoints))
         if (checkpoints_.load(*item)) kept.push_back(item);
@@ -338,6 +368,7 @@ void Session::restore(const std::filesystem::path& path) {
     StoredStates stored = read_state_file(path, model_, state_, n_context_, checkpoints_.budget());
     reset();
     if (stored.live) {
+        live_in_file_ = std::move(stored.live->read_recurrent);
         tokens_ = std::move(stored.live->tokens);
         state_.become(std::move(stored.live->state));
         state_.reserve(state_.position());

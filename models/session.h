@@ -112,6 +112,10 @@ private:
                                            const StateFileOptions& options) const;
     void check_tokens(std::span<const int32_t> tokens, int64_t n_before) const;
     int64_t n_reusable_live(std::span<const int32_t> ids) const;
+    // The recurrent state is in memory afterwards. Throws Error{bad_file} if the disk lost it: then
+    // the session holds nothing.
+    void bring_live_state();
+    Checkpoint leave_live_state();
     // The state was left in the middle of something.
     void forget_tokens() noexcept;
     void go_back_to_prefix(std::span<const int32_t> ids);
@@ -132,6 +136,7 @@ private:
     std::vector<float> logits_;
     bool has_logits_ = false;  // logits_ are those of the last token
     Checkpoints checkpoints_;
+    ReadRecurrent live_in_file_;      // the live state, as long as a file has the same
     std::vector<int32_t> looked_at_;  // by the last call
     std::unique_ptr<DraftInputs> draft_inputs_;
 };

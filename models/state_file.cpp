@@ -235,6 +235,9 @@ private:
         for (const uint32_t number : state.pages) checkpoint.state.pages.push_back(page(number));
         const auto in_file = std::make_shared<RecurrentInFile>(file_, directory_.coding);
         for (const BlockEntry& entry : state.recurrent) in_file->add({stored_bytes(entry), entry});
+        checkpoint.read_recurrent = [in_file](std::span<float> recurrent) {
+            in_file->read(recurrent);
+        };
         if (state.is_live) {
             checkpoint.state.recurrent = layout_.new_recurrent();
             const std::span recurrent(checkpoint.state.recurrent.get(),
@@ -247,9 +250,6 @@ private:
         }
         for (size_t i = 0; i < in_file->n_blocks(); ++i)
             jobs_.push_back([in_file, i](UnpackScratch&) { in_file->check(i); });
-        checkpoint.read_recurrent = [in_file](std::span<float> recurrent) {
-            in_file->read(recurrent);
-        };
         checkpoint.pages_on_disk.resize(checkpoint.state.pages.size());
         return checkpoint;
     }

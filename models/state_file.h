@@ -40,7 +40,7 @@ std::optional<AtomicFile> write_state_file(const std::filesystem::path& path, co
                                            const StateFileOptions& options);
 
 struct StoredStates {
-    std::optional<Checkpoint> live;
+    std::optional<Checkpoint> live;  // in memory, and as long as it is the same, in the file
     std::vector<float> logits;
     // In the order of the file, as many as fit into the budget. Their recurrent states stay there
     // until they are used; the file may be replaced and removed, but not changed.

@@ -107,11 +107,44 @@ TEST_CASE("kept states stay in the file until they are used, even if it is gone"
     }
     // In a quiet moment they come into memory, and so into the next file.
     other.prepare();
-    for (const Checkpoint& item : other.checkpoints().items()) CHECK(item.in_memory());
+    for (const Checkpoint& item : other.checkpoints().items())
+        CHECK((item.in_memory() || item.kind == CheckpointKind::left));
     other.save(small.path);
     Session third(small.model, kOptions);
     third.restore(small.path);
     CHECK(third.sync(joined(first_of(ids, 40), {5, 6})).n_reused == 40);
+}
+
+TEST_CASE("a restored state that is left at once stays in the file, and its memory is used again") {
+    Small small;
+    const Fresh fresh(small.model, kOptions);
+    const std::vector<int32_t> ids = random_ids(60, 1);
+    Session session(small.model, kOptions);
+    session.sync(ids, std::vector<int64_t>{20});
+    session.save(small.path);
+
+    Session other(small.model, kOptions);
+    other.restore(small.path);
+    const float* memory = other.state().recurrent();
+    const auto check = [&](const std::vector<int32_t>& text, int64_t n_reused) {
+        const SyncResult result = other.sync(text);
+        CHECK(result.n_reused == n_reused);
+        CHECK(std::ranges::equal(result.logits, fresh.logits(text)));
+    };
+    check(joined(first_of(ids, 20), {5, 6}), 20);
+    CHECK(other.state().recurrent() == memory);
+    for (const Checkpoint& item : other.checkpoints().items()) CHECK(!item.in_memory());
+    check(joined(ids, {7}), 60);
+    // Once it has moved on, what is left is the file's no longer.
+    other.restore(small.path);
+    check(joined(ids, {7}), 60);
+    check(joined(first_of(ids, 20), {5, 6}), 20);
+    check(joined(ids, {7, 8}), 61);
+    other.restore(small.path);
+    other.look_at(std::vector<int32_t>{7, 8, 9});
+    other.take_in(2);
+    check(joined(first_of(ids, 20), {5, 6}), 20);
+    check(joined(ids, {7, 8, 9}), 62);
 }
 
 TEST_CASE("a kept state that is damaged after the file was opened is lost, with the reason") {
