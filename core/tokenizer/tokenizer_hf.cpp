@@ -41,11 +41,6 @@ ConfigFile read_config(const fs::path& path) {
     return file;
 }
 
-int32_t find_id(const TokenizerData& data, std::string_view token) {
-    const auto found = std::find(data.tokens.begin(), data.tokens.end(), token);
-    return found == data.tokens.end() ? -1 : static_cast<int32_t>(found - data.tokens.begin());
-}
-
 void read_added_tokens_decoder(const ConfigFile& config, TokenizerData& data) {
     const Json* decoder = config.json.find("added_tokens_decoder");
     if (decoder == nullptr || decoder->is_null()) return;

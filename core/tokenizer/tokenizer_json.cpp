@@ -76,11 +76,6 @@ void extend_vocabulary(TokenizerData& data, int32_t id) {
     data.types.resize(n, TokenType::unused);
 }
 
-int32_t find_id(const TokenizerData& data, std::string_view token) {
-    const auto found = std::find(data.tokens.begin(), data.tokens.end(), token);
-    return found == data.tokens.end() ? -1 : static_cast<int32_t>(found - data.tokens.begin());
-}
-
 void read_vocabulary(const Json& model, std::string_view source, TokenizerData& data) {
     const Json& vocabulary = require(model, "vocab", source, "model");
     if (!vocabulary.is_object()) bad_field(source, "model.vocab", "is not an object");
@@ -279,6 +274,11 @@ void check_normalizer(const Json* normalizer, std::string_view source) {
 }
 
 }  // namespace
+
+int32_t find_id(const TokenizerData& data, std::string_view token) {
+    const auto found = std::find(data.tokens.begin(), data.tokens.end(), token);
+    return found == data.tokens.end() ? -1 : static_cast<int32_t>(found - data.tokens.begin());
+}
 
 AddedTokenSpec read_added_token(const Json& value, std::string_view source, std::string_view where,
                                 int64_t id) {

@@ -16,6 +16,9 @@ struct AddedTokenSpec {
     AddedTokenRule rule;  // with this id
 };
 
+// The first token with this text; -1: there is none.
+int32_t find_id(const TokenizerData& data, std::string_view token);
+
 // `where` names the value in errors. `id` is used if the value has none of its own.
 AddedTokenSpec read_added_token(const Json& value, std::string_view source, std::string_view where,
                                 int64_t id);
