@@ -16,6 +16,7 @@ namespace {
 constexpr std::string_view kReplacementCharacter = "\xEF\xBF\xBD";
 // Bounds the work that one position of a text can cost when added tokens are searched.
 constexpr size_t kMaxAddedTokenBytes = 4096;
+constexpr size_t kKeysAtOnce = 32;
 
 void check_id(int32_t id, const char* name, size_t n_tokens, std::string_view source) {
     if (id < -1 || id >= static_cast<int64_t>(n_tokens)) {
@@ -24,8 +25,28 @@ void check_id(int32_t id, const char* name, size_t n_tokens, std::string_view so
     }
 }
 
-void check_tokens(const TokenizerData& data, std::string_view source) {
+// The ids by spelling.
+TokenIndex check_spellings(const TokenizerData& data, std::string_view source) {
     TokenIndex ids(data.tokens);
+    std::vector<TokenIndex::Key> keys;
+    for (size_t first = 0; first < data.tokens.size(); first += kKeysAtOnce) {
+        const size_t end = std::min(first + kKeysAtOnce, data.tokens.size());
+        keys.clear();
+        for (size_t id = first; id < end; ++id) {
+            keys.push_back(TokenIndex::key_of(data.tokens[id]));
+            ids.fetch_slot(keys.back());
+        }
+        for (size_t id = first; id < end; ++id)
+            if (const int32_t other = ids.insert(static_cast<int32_t>(id), keys[id - first]);
+                other >= 0) {
+                fail(ErrorCode::bad_file, "{}: tokenizer: tokens {} and {} are both '{}'", source,
+                     other, id, data.tokens[id].substr(0, 100));
+            }
+    }
+    return ids;
+}
+
+void check_tokens(const TokenizerData& data, std::string_view source) {
     for (size_t id = 0; id < data.tokens.size(); ++id) {
         const std::string& token = data.tokens[id];
         const auto type = static_cast<int32_t>(data.types[id]);
@@ -41,10 +62,6 @@ void check_tokens(const TokenizerData& data, std::string_view source) {
         if (data.types[id] != TokenType::normal && token.size() > kMaxAddedTokenBytes) {
             fail(ErrorCode::bad_file, "{}: tokenizer: added token {} has {} bytes, the limit is {}",
                  source, id, token.size(), kMaxAddedTokenBytes);
-        }
-        if (const int32_t other = ids.insert(static_cast<int32_t>(id)); other >= 0) {
-            fail(ErrorCode::bad_file, "{}: tokenizer: tokens {} and {} are both '{}'", source,
-                 other, id, token.substr(0, 100));
         }
     }
 }
@@ -96,11 +113,10 @@ std::string flatten(const MarkedText& marked, std::vector<ByteRange>& trusted) {
 
 std::unique_ptr<Tokenizer> Tokenizer::create(TokenizerData data, std::string_view source) {
     check_data(data, source);
-    std::unique_ptr<Tokenizer> tokenizer =
-        data.kind == TokenizerKind::byte_level_bpe
-            ? make_bpe_tokenizer(std::move(data), source)
-            : make_sentencepiece_tokenizer(std::move(data), source);
-    return tokenizer;
+    TokenIndex ids = check_spellings(data, source);
+    if (data.kind == TokenizerKind::byte_level_bpe)
+        return make_bpe_tokenizer(std::move(data), std::move(ids), source);
+    return make_sentencepiece_tokenizer(std::move(data), source);
 }
 
 Tokenizer::Tokenizer(TokenizerData data)

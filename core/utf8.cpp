@@ -85,6 +85,10 @@ void append_utf8(std::string& text, char32_t code_point) {
 
 bool is_valid_utf8(std::string_view text) {
     for (size_t i = 0; i < text.size();) {
+        if (static_cast<uint8_t>(text[i]) < 0x80) {
+            ++i;
+            continue;
+        }
         const Sequence sequence = scan_sequence(text, i);
         if (sequence.n_wanted == 0 || sequence.n_good < sequence.n_wanted) return false;
         i += static_cast<size_t>(sequence.n_wanted);

@@ -50,4 +50,17 @@ std::optional<std::string> bytes_from_alphabet(std::string_view token) {
     return bytes;
 }
 
+std::string alphabet_from_bytes(std::string_view bytes) {
+    static const auto spellings = [] {
+        std::array<std::string, 256> table;
+        char32_t stand_in = kFirstStandIn;
+        for (char32_t byte = 0; byte < 256; ++byte)
+            append_utf8(table[byte], stands_for_itself(byte) ? byte : stand_in++);
+        return table;
+    }();
+    std::string text;
+    for (const char byte : bytes) text += spellings[static_cast<uint8_t>(byte)];
+    return text;
+}
+
 }  // namespace nemo

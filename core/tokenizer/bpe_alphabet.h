@@ -12,4 +12,7 @@ namespace nemo {
 // The bytes that `token` spells, or nothing if it has a character outside the alphabet.
 std::optional<std::string> bytes_from_alphabet(std::string_view token);
 
+// The spelling of any bytes.
+std::string alphabet_from_bytes(std::string_view bytes);
+
 }  // namespace nemo

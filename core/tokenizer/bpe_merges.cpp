@@ -22,12 +22,20 @@ BpeMerges::BpeMerges(size_t n_merges) {
     slots_.resize(std::bit_ceil(2 * n_merges + 2));
 }
 
-size_t BpeMerges::slot_of(int32_t left, int32_t right) const {
+size_t BpeMerges::first_slot(int32_t left, int32_t right) const {
     const uint64_t key =
         (uint64_t{static_cast<uint32_t>(left)} << 32) | static_cast<uint32_t>(right);
     const uint64_t hash = key * 0x9E3779B97F4A7C15u;
+    return static_cast<size_t>(hash ^ (hash >> 32)) & (slots_.size() - 1);
+}
+
+void BpeMerges::fetch_slot(int32_t left, int32_t right) const {
+    __builtin_prefetch(&slots_[first_slot(left, right)]);
+}
+
+size_t BpeMerges::slot_of(int32_t left, int32_t right) const {
     const size_t mask = slots_.size() - 1;
-    size_t index = static_cast<size_t>(hash ^ (hash >> 32)) & mask;
+    size_t index = first_slot(left, right);
     while (slots_[index].left >= 0 &&
            (slots_[index].left != left || slots_[index].right != right)) {
         index = (index + 1) & mask;

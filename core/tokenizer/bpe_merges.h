@@ -28,6 +28,9 @@ public:
     // A pair that is already known is replaced, as in Hugging Face's hash map.
     void insert(int32_t left, int32_t right, uint32_t rank, int32_t result);
 
+    // Fetches what insert() of this pair looks at first.
+    void fetch_slot(int32_t left, int32_t right) const;
+
     // Repeatedly joins the adjacent pair of lowest rank, the leftmost of equals, until none is
     // left. O(n log n) for n symbols; at most 2^31 - 1 of them.
     void apply(std::vector<int32_t>& symbols, BpeWorkspace& workspace) const;
@@ -39,6 +42,7 @@ private:
         uint32_t rank = 0;
         int32_t result = -1;
     };
+    size_t first_slot(int32_t left, int32_t right) const;
     // The pair's slot, or the empty one where it belongs.
     size_t slot_of(int32_t left, int32_t right) const;
     void push_candidate(const std::vector<int32_t>& symbols, int32_t position,

@@ -11,6 +11,7 @@
 #include "core/tokenizer/token_index.h"
 #include "core/tokenizer/tokenizer_added.h"
 
+#include <algorithm>
 #include <array>
 
 namespace nemo {
@@ -18,87 +19,100 @@ namespace {
 
 class BpeTokenizer final : public Tokenizer {
 public:
-    BpeTokenizer(TokenizerData data, std::string_view source);
+    BpeTokenizer(TokenizerData data, TokenIndex ids, std::string_view source);
 
 private:
     void encode_plain(std::string_view text, bool at_start,
                       std::vector<int32_t>& ids) const override;
     std::string normal_token_bytes(int32_t id) const override;
 
-    void read_vocabulary();
+    void find_byte_ids();
+    struct Merge;
+    void find_ids(Merge& merge, size_t rank, std::string_view source) const;
     void read_merges(std::string_view source);
+    // The token that these bytes of a text are if nothing has to be merged, -1: none.
+    int32_t find_text(std::string_view bytes) const;
     std::vector<std::string_view> split(std::string_view text) const;
     // Replaces `symbols` by the ids of one pre-token.
     void encode_piece(std::string_view piece, std::vector<int32_t>& symbols,
                       BpeWorkspace& workspace) const;
 
     std::vector<RegexSplitter> splitters_;
-    std::vector<std::string> bytes_;  // by id; what a normal token stands for
-    // By bytes_. Only tokens that text may become without trust.
-    std::optional<TokenIndex> ids_;
+    TokenIndex ids_;                     // by spelling
     std::array<int32_t, 256> byte_ids_;  // -1: dropped from the text
     BpeMerges merges_;
 };
 
-BpeTokenizer::BpeTokenizer(TokenizerData data, std::string_view source)
-    : Tokenizer(std::move(data)), merges_(data_.merges.size()) {
+BpeTokenizer::BpeTokenizer(TokenizerData data, TokenIndex ids, std::string_view source)
+    : Tokenizer(std::move(data)), ids_(std::move(ids)), merges_(data_.merges.size()) {
     for (const std::string& regex : data_.split_regexes) splitters_.emplace_back(regex, source);
-    read_vocabulary();
+    find_byte_ids();
     read_merges(source);
 }
 
-void BpeTokenizer::read_vocabulary() {
-    const size_t n = data_.tokens.size();
-    bytes_.resize(n);
-    std::vector<bool> is_reachable(n);
-    for (size_t i = 0; i < n; ++i) {
-        const auto id = static_cast<int32_t>(i);
-        const std::optional<std::string> bytes = bytes_from_alphabet(data_.tokens[i]);
-        // A token that is not spelled in the alphabet prints as it is, but no text becomes it.
-        bytes_[i] = bytes ? *bytes : data_.tokens[i];
-        is_reachable[i] = bytes && !needs_trust(data_, id);
-    }
-    ids_.emplace(bytes_);
-    for (size_t i = 0; i < n; ++i)
-        if (is_reachable[i]) ids_->insert(static_cast<int32_t>(i));
+int32_t BpeTokenizer::find_text(std::string_view bytes) const {
+    const int32_t id = ids_.find(alphabet_from_bytes(bytes));
+    return id >= 0 && !needs_trust(data_, id) ? id : -1;
+}
+
+void BpeTokenizer::find_byte_ids() {
     const bool has_unknown =
         data_.unknown >= 0 && data_.types[static_cast<size_t>(data_.unknown)] == TokenType::unknown;
     for (size_t byte = 0; byte < byte_ids_.size(); ++byte) {
         const char c = static_cast<char>(byte);
-        const int32_t found = ids_->find(std::string_view(&c, 1));
+        const int32_t found = find_text(std::string_view(&c, 1));
         byte_ids_[byte] = found >= 0 ? found : has_unknown ? data_.unknown : -1;
     }
 }
 
-void BpeTokenizer::read_merges(std::string_view source) {
-    TokenIndex ids_by_spelling(data_.tokens);
-    for (size_t i = 0; i < data_.tokens.size(); ++i)
-        ids_by_spelling.insert(static_cast<int32_t>(i));
-    std::string joined;
-    for (size_t rank = 0; rank < data_.merges.size(); ++rank) {
-        const std::string_view merge = data_.merges[rank];
-        const size_t space = merge.find(' ', 1);
-        if (space == std::string_view::npos || space + 1 == merge.size()) {
+// A line "left right" of the merges.
+struct BpeTokenizer::Merge {
+    void parse(std::string_view line, size_t rank, std::string_view source) {
+        const size_t space = line.find(' ', 1);
+        if (space == std::string_view::npos || space + 1 == line.size()) {
             fail(ErrorCode::bad_file, "{}: tokenizer: merge {} '{}' is not two tokens", source,
-                 rank, merge.substr(0, 100));
+                 rank, line.substr(0, 100));
         }
-        const std::string_view left = merge.substr(0, space);
-        const std::string_view right = merge.substr(space + 1);
-        joined.assign(left).append(right);
-        const auto id_of = [&](std::string_view token) {
-            const int32_t found = ids_by_spelling.find(token);
-            if (found < 0) {
-                fail(ErrorCode::bad_file,
-                     "{}: tokenizer: merge {} '{}' needs the token '{}', which does not exist",
-                     source, rank, merge.substr(0, 100), token.substr(0, 100));
-            }
-            return found;
-        };
-        const int32_t result = id_of(joined);
-        const int32_t left_id = id_of(left);
-        const int32_t right_id = id_of(right);
-        if (needs_trust(data_, result)) continue;
-        merges_.insert(left_id, right_id, static_cast<uint32_t>(rank), result);
+        joined.assign(line.substr(0, space)).append(line.substr(space + 1));
+        keys = {TokenIndex::key_of(line.substr(0, space)),
+                TokenIndex::key_of(line.substr(space + 1)), TokenIndex::key_of(joined)};
+    }
+
+    std::string joined;
+    std::array<TokenIndex::Key, 3> keys;  // left, right, joined
+    std::array<int32_t, 3> ids;
+};
+
+void BpeTokenizer::find_ids(Merge& merge, size_t rank, std::string_view source) const {
+    for (size_t i = 0; i < merge.keys.size(); ++i) {
+        merge.ids[i] = ids_.find(merge.keys[i]);
+        if (merge.ids[i] >= 0) continue;
+        fail(ErrorCode::bad_file,
+             "{}: tokenizer: merge {} '{}' needs the token '{}', which does not exist", source,
+             rank, std::string_view(data_.merges[rank]).substr(0, 100),
+             merge.keys[i].spelling.substr(0, 100));
+    }
+    merges_.fetch_slot(merge.ids[0], merge.ids[1]);
+}
+
+// Several at once, since the tables are larger than the caches: each waits for memory only once.
+void BpeTokenizer::read_merges(std::string_view source) {
+    constexpr size_t kAtOnce = 32;
+    std::vector<Merge> batch(kAtOnce);
+    for (size_t first = 0; first < data_.merges.size(); first += kAtOnce) {
+        const size_t n = std::min(kAtOnce, data_.merges.size() - first);
+        for (size_t i = 0; i < n; ++i) {
+            batch[i].parse(data_.merges[first + i], first + i, source);
+            for (const TokenIndex::Key& key : batch[i].keys) ids_.fetch_slot(key);
+        }
+        for (size_t i = 0; i < n; ++i)
+            for (const TokenIndex::Key& key : batch[i].keys) ids_.fetch_spelling(key);
+        for (size_t i = 0; i < n; ++i) find_ids(batch[i], first + i, source);
+        for (size_t i = 0; i < n; ++i) {
+            const auto& [left, right, result] = batch[i].ids;
+            if (!needs_trust(data_, result))
+                merges_.insert(left, right, static_cast<uint32_t>(first + i), result);
+        }
     }
 }
 
@@ -116,7 +130,7 @@ void BpeTokenizer::encode_piece(std::string_view piece, std::vector<int32_t>& sy
                                 BpeWorkspace& workspace) const {
     symbols.clear();
     if (data_.ignore_merges) {
-        if (const int32_t whole = ids_->find(piece); whole >= 0) {
+        if (const int32_t whole = find_text(piece); whole >= 0) {
             symbols.push_back(whole);
             return;
         }
@@ -146,13 +160,16 @@ void BpeTokenizer::encode_plain(std::string_view text, bool, std::vector<int32_t
 }
 
 std::string BpeTokenizer::normal_token_bytes(int32_t id) const {
-    return bytes_[static_cast<size_t>(id)];
+    const std::string& token = data_.tokens[static_cast<size_t>(id)];
+    // A token that is not spelled in the alphabet prints as it is, but no text becomes it.
+    return bytes_from_alphabet(token).value_or(token);
 }
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> make_bpe_tokenizer(TokenizerData data, std::string_view source) {
-    return std::make_unique<BpeTokenizer>(std::move(data), source);
+std::unique_ptr<Tokenizer> make_bpe_tokenizer(TokenizerData data, TokenIndex ids,
+                                              std::string_view source) {
+    return std::make_unique<BpeTokenizer>(std::move(data), std::move(ids), source);
 }
 
 }  // namespace nemo

@@ -161,9 +161,8 @@ void read_special_ids(const GgufMetadata& metadata, TokenizerData& data) {
     for (const char* key : {kEos, kEot, kEom}) add_end_of_generation(data, get_id(metadata, key));
     add_end_of_generation(data, data.eos);
     for (size_t id = 0; id < data.tokens.size(); ++id) {
-        const bool ends = std::find(std::begin(kEndTexts), std::end(kEndTexts), data.tokens[id]) !=
-                          std::end(kEndTexts);
-        if (ends && data.types[id] == TokenType::control) {
+        if (data.types[id] == TokenType::control &&
+            std::ranges::count(kEndTexts, data.tokens[id]) > 0) {
             add_end_of_generation(data, static_cast<int32_t>(id));
         }
     }
