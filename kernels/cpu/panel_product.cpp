@@ -159,12 +159,21 @@ int64_t PanelProduct::panels_per_piece(int64_t n_out, int n_threads) {
 
 void PanelProduct::multiply(const TierOps& ops, ThreadPool& pool, const PackedTokens& in,
                             const Target& target) {
-    const int64_t n_out = target.weight.n_out();
-    pool.parallel_for(n_panels_of(n_out), panels_per_piece(n_out, pool.n_threads()),
-                      [&](int64_t begin, int64_t end, int thread) {
-                          multiply_panels(ops, in, target, begin * kPanelRows, end - begin,
-                                          threads_[static_cast<size_t>(thread)]);
-                      });
+    const int64_t n_out = target.weight.n_out(), n_panels = n_panels_of(n_out);
+    const int64_t most = panels_per_piece(n_out, pool.n_threads());
+    // The last pieces are small, so that threads end together. What is kept comes in whole slices.
+    pieces_.assign(1, 0);
+    while (pieces_.back() < n_panels) {
+        const int64_t n_left = n_panels - pieces_.back();
+        const int64_t few = std::clamp<int64_t>(n_left / (2 * pool.n_threads()), 1, most);
+        pieces_.push_back(pieces_.back() + std::min(target.keep != nullptr ? most : few, n_left));
+    }
+    pool.parallel_for(std::ssize(pieces_) - 1, 1, [&](int64_t piece, int64_t, int thread) {
+        const int64_t begin = pieces_[static_cast<size_t>(piece)];
+        const int64_t end = pieces_[static_cast<size_t>(piece) + 1];
+        multiply_panels(ops, in, target, begin * kPanelRows, end - begin,
+                        threads_[static_cast<size_t>(thread)]);
+    });
 }
 
 void PanelProduct::pack(const TierOps& ops, ThreadPool& pool, QuantFormat format, const float* x,

@@ -73,6 +73,7 @@ private:
                           int64_t n_panels, int64_t tile, const float* sums);
 
     PackedTokens input_, kept_;
+    std::vector<int64_t> pieces_;  // first panels, and the end
     std::vector<ThreadScratch> threads_;
 };
 
