@@ -36,7 +36,11 @@ void BackgroundSave::run(const std::filesystem::path& file, const SaveOptions& o
         if (wait_for_quiet())
             complete = session_.write_states(file, options, [this] {
                 const std::lock_guard lock(mutex_);
-                return !is_wanted_;
+                if (is_wanted_) return false;
+                // Removing hundreds of megabytes that were written takes longer.
+                step_ = Step::failed;
+                changed_.notify_all();
+                return true;
             });
         if (!complete) return reach(Step::failed);
         reach(Step::commits);

@@ -74,7 +74,8 @@ public:
     void save(const std::filesystem::path& path, const SaveOptions& options = {});
     // For another thread, while nothing changes the session: the first and longer part of save(),
     // with one thread and of checkpoints only those in memory. The caller commits the file, and the
-    // session may go on then. nullopt if cancelled, which takes some milliseconds.
+    // session may go on then, or as soon as `cancelled` has said true, which is asked every few
+    // milliseconds. nullopt if it has.
     std::optional<AtomicFile> write_states(const std::filesystem::path& path,
                                            const SaveOptions& options, const Cancelled& cancelled);
     // Becomes what was saved. Throws Error{bad_file} with the reason if the file is damaged or does

@@ -77,8 +77,10 @@ public:
                 blocks[index] = jobs[first + index].pack();
                 *jobs[first + index].entry = blocks[index].entry();
             });
-            if (cancelled()) return false;
-            for (const PackedBlock& block : blocks) file.write(block.stored);
+            for (const PackedBlock& block : blocks) {
+                if (cancelled()) return false;
+                file.write(block.stored);
+            }
         }
         file.overwrite(0, directory_.encoded());
         return true;

@@ -26,8 +26,9 @@ struct StateView {
 
 struct StateFileOptions {
     StateCoding coding = StateCoding::exact;
-    int n_threads = 0;                // 0: one per core
-    std::function<bool()> cancelled;  // asked before each block, by any thread
+    int n_threads = 0;  // 0: one per core
+    // Asked before each block, by any thread. After it has said so nothing is read any more.
+    std::function<bool()> cancelled;
 };
 
 // `layout`: any state of the session. `logits`: after the live state's last token, or empty. The
