@@ -107,9 +107,7 @@ void PanelProduct::multiply_panels(const TierOps& ops, const PackedTokens& in, c
     unsigned char* panel = scratch.panel.get(kPanelRows * kSliceColumns);
     float* scales = scratch.panel_scales.get(kPanelRows * kSliceColumns / traits.group *
                                              traits.panel_rows_per_group());
-    const int64_t n_sums = n_panels * n_tiles * kTileWidth * kPanelRows;
-    float* sums = scratch.sums.get(n_sums);
-    std::fill_n(sums, n_sums, 0.0f);
+    float* sums = scratch.sums.get(n_panels * n_tiles * kTileWidth * kPanelRows);
     for (int64_t k = 0; k < n; k += kSliceColumns) {
         const int64_t n_columns = in.n_columns(k), tile_bytes = in.tile_bytes(k);
         const bool last = k + n_columns == n, stores = last && target.keep == nullptr;
@@ -129,6 +127,7 @@ void PanelProduct::multiply_panels(const TierOps& ops, const PackedTokens& in, c
             const unsigned char* packed = in.tile(k, 0);
             for (int64_t tile = 0; tile < n_tiles; ++tile, packed += tile_bytes) {
                 float* tile_sums = sums + (p * n_tiles + tile) * kTileWidth * kPanelRows;
+                if (k == 0) std::fill_n(tile_sums, kTileWidth * kPanelRows, 0.0f);
                 prefetcher.step();
                 if (stores) fetch_target(target, first_row + p * kPanelRows, tile + 1);
                 multiply_tile({.panel = panel,
