@@ -4,6 +4,7 @@
 #include "core/memory_info.h"
 
 #include <algorithm>
+#include <exception>
 #include <optional>
 #include <ranges>
 
@@ -86,7 +87,7 @@ void Session::prepare() {
         for (Checkpoint* item : checkpoints_.best_to_save(tokens_, SaveOptions().n_checkpoints))
             if (!item->in_memory() && checkpoints_.has_room()) checkpoints_.load(*item);
         state_.buffers().prepare(n_spare_allowed());
-    } catch (const Error&) {
+    } catch (const std::exception&) {
         // Whoever needs it will say so.
     }
 }

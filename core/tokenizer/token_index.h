@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <random>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -54,9 +55,12 @@ private:
         int32_t id = -1;
     };
 
+    // Nobody can write a vocabulary whose spellings all meet in one slot without knowing it.
+    static inline const uint64_t kSeed = std::random_device()();
+
     static uint32_t hash_of(std::string_view spelling) {
         constexpr uint64_t kFactor = 0x9E3779B97F4A7C15u;
-        uint64_t hash = spelling.size() * kFactor;
+        uint64_t hash = (kSeed ^ spelling.size()) * kFactor;
         const auto mix = [&](uint64_t bytes) {
             hash = (hash ^ bytes) * kFactor;
             hash ^= hash >> 32;

@@ -73,7 +73,9 @@ class LlamaServer:
 
     def answer(self, messages, thinking=True):
         body = {"messages": messages, "max_tokens": N_ANSWER, "temperature": 0,
-                "cache_prompt": True, "chat_template_kwargs": {"enable_thinking": thinking}}
+                "cache_prompt": True, "chat_template_kwargs": {"enable_thinking": thinking},
+                # The server refuses what random weights write otherwise.
+                "grammar": "root ::= [a-z ]+"}
         request = urllib.request.Request(f"http://127.0.0.1:{PORT}/v1/chat/completions",
                                          json.dumps(body).encode(),
                                          {"Content-Type": "application/json"})
