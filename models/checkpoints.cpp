@@ -76,10 +76,6 @@ void Checkpoints::add(Checkpoint checkpoint) {
     touch(items_.back());
 }
 
-int64_t Checkpoints::n_item_bytes() const {
-    return live_.n_recurrent() * static_cast<int64_t>(sizeof(float));
-}
-
 int64_t Checkpoints::n_bytes() const {
     std::unordered_set<const KvPage*> counted;
     for (const auto& page : live_.pages()) counted.insert(page.get());
@@ -87,7 +83,7 @@ int64_t Checkpoints::n_bytes() const {
     for (const Checkpoint& item : items_)
         for (const auto& page : item.state.pages)
             if (page != nullptr) counted.insert(page.get());
-    return std::ranges::count_if(items_, &Checkpoint::in_memory) * n_item_bytes() +
+    return std::ranges::count_if(items_, &Checkpoint::in_memory) * live_.recurrent_bytes() +
            static_cast<int64_t>(counted.size() - n_live) * live_.page_layout().page_bytes();
 }
 
@@ -222,7 +218,7 @@ bool Checkpoints::load(Checkpoint& checkpoint) {
 }
 
 bool Checkpoints::make_room(CheckpointKind kind, std::span<const int32_t> live_tokens) {
-    const int64_t n_more = n_item_bytes();
+    const int64_t n_more = live_.recurrent_bytes();
     // A disk takes anything but what is only kept in case.
     const bool spills = spill_ && kind != CheckpointKind::periodic;
     if (n_more > budget_) return spills;

@@ -69,7 +69,7 @@ public:
     int64_t n_reusable(std::span<const int32_t> tokens, std::span<const int32_t> ids) const;
 
     // Whether one more state fits as it is.
-    bool has_room() const { return n_bytes() + n_item_bytes() <= budget_; }
+    bool has_room() const { return n_bytes() + live_.recurrent_bytes() <= budget_; }
     // Whether a new state fits, after others were dropped for it that are worth less.
     bool make_room(CheckpointKind kind, std::span<const int32_t> live_tokens);
     void add(Checkpoint checkpoint);
@@ -89,7 +89,6 @@ public:
 
 private:
     using Iterator = std::list<Checkpoint>::iterator;
-    int64_t n_item_bytes() const;
     std::optional<StateSnapshot> state_from_disk(Checkpoint& checkpoint);
     bool drop_for(int64_t n_more, int most, std::span<const int32_t> live_tokens);
     void put_away(Iterator item);

@@ -69,6 +69,7 @@ public:
     const float* recurrent() const { return recurrent_.get(); }
     // Floats of recurrent state, all layers; 0: any position can be cut to.
     int64_t n_recurrent() const { return n_recurrent_; }
+    int64_t recurrent_bytes() const { return n_recurrent_ * static_cast<int64_t>(sizeof(float)); }
     // Where the layer's part of the recurrent state starts.
     int64_t recurrent_offset(size_t layer) const { return offsets_[layer]; }
     const KvPages& pages() const { return pages_.pages(); }

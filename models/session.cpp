@@ -71,14 +71,14 @@ void Session::forget_tokens() noexcept {
 
 // States not in use count as if they were, but for the one that the live state changes places with.
 size_t Session::n_spare_allowed() const {
-    const int64_t n_bytes = state_.n_recurrent() * static_cast<int64_t>(sizeof(float));
+    const int64_t n_bytes = state_.recurrent_bytes();
     const int64_t n_free = checkpoints_.budget() - checkpoints_.n_bytes();
     return n_bytes == 0 ? 0 : 1 + static_cast<size_t>(std::max<int64_t>(0, n_free) / n_bytes);
 }
 
 int64_t Session::n_kept_bytes() const {
-    return checkpoints_.n_bytes() + static_cast<int64_t>(state_.buffers().n_spare()) *
-                                        state_.n_recurrent() * static_cast<int64_t>(sizeof(float));
+    return checkpoints_.n_bytes() +
+           static_cast<int64_t>(state_.buffers().n_spare()) * state_.recurrent_bytes();
 }
 
 void Session::prepare() {

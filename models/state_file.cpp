@@ -225,8 +225,7 @@ private:
     int64_t new_bytes(const StateDirectory::State& state) const {
         const auto n_pages = std::ranges::count_if(
             state.pages, [&](uint32_t number) { return pages_[number] == nullptr; });
-        return layout_.n_recurrent() * static_cast<int64_t>(sizeof(float)) +
-               n_pages * layout_.page_layout().page_bytes();
+        return layout_.recurrent_bytes() + n_pages * layout_.page_layout().page_bytes();
     }
 
     // What the live state needs is filled by jobs_; of the others only the pages, which are mostly
