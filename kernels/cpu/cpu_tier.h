@@ -8,9 +8,10 @@
 namespace nemo {
 
 enum class CpuTier {
-    scalar,  // any x86-64
-    avx2,    // with FMA and F16C
-    avx512,  // F, BW, VL, DQ and VNNI
+    scalar,   // any x86-64
+    avx2,     // with FMA and F16C
+    avxvnni,  // avx2 with AVX-VNNI
+    avx512,   // F, BW, VL, DQ and VNNI
 };
 
 std::string_view cpu_tier_name(CpuTier tier);

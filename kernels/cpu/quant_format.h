@@ -66,6 +66,8 @@ struct QuantTraits {
         return has_integer_scales() ? (has_min ? subs_per_group() / 2 : subs_per_group()) + 1
                                     : subs_per_group() * (1 + has_min) + 1;
     }
+    // Below 64: the sum of two products with int8 fits into 16 bits.
+    constexpr bool has_small_codes() const { return offset < 128; }
     // Whether the sum of a sub-block fits into 16 bits, given the sum of the activations' codes and
     // that of their magnitudes.
     constexpr bool is_narrow(int32_t sum, int32_t magnitude) const {

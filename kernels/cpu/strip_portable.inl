@@ -1,5 +1,7 @@
 // Reads a strip of 16 rows of a block format row by row, for tiers without AVX-512: the same codes,
-// scales and minimums as strip_avx512.inl, by the plain loops of quant/formats_*.cpp.
+// scales and minimums as strip_avx512.inl, by the plain loops of quant/formats_*.cpp. A tier file
+// defines before load_half(const unsigned char*) and transpose_native(from, stride, to): a square
+// of kNativeLanes elements of four bytes, to rows of 16.
 
 // Of non-negative values or NaN, compared as integers.
 NEMO_INLINE float largest_lane(const Vec16& values) {
@@ -37,21 +39,6 @@ NEMO_INLINE void store_64_codes(const float* x, const Vec16& low, const Vec16& h
                     magnitudes + i);
 }
 
-NEMO_INLINE float load_half(const unsigned char* p) {
-    uint16_t bits;
-    __builtin_memcpy(&bits, p, sizeof bits);
-    const uint32_t magnitude = bits & 0x7fffu;
-    const uint32_t shifted = magnitude << 13;
-    float value;
-    __builtin_memcpy(&value, &shifted, sizeof value);
-    value *= 0x1p112f;
-    uint32_t result;
-    __builtin_memcpy(&result, &value, sizeof result);
-    result |= (magnitude >= 0x7c00u ? 0x7f800000u : 0u) | (bits & 0x8000u) << 16;
-    __builtin_memcpy(&value, &result, sizeof value);
-    return value;
-}
-
 // Any sixteen rows.
 struct ListedRows {
     const unsigned char* rows[kStripRows];
@@ -84,24 +71,37 @@ struct UnpackedBlock {
     alignas(64) float factors[2 * kStripRows];            // [2][16]
 };
 
+// to [kColumns][16] = from [16][kColumns], elements of four bytes.
+template <int kColumns>
+NEMO_INLINE void transpose(const void* from, void* to) {
+    const auto* source = static_cast<const uint32_t*>(from);
+    auto* target = static_cast<uint32_t*>(to);
+    if constexpr (kColumns % kNativeLanes == 0)
+        for (int r = 0; r < kStripRows; r += kNativeLanes)
+            for (int i = 0; i < kColumns; i += kNativeLanes)
+                transpose_native(source + r * kColumns + i, kColumns, target + i * kStripRows + r);
+    else
+        for (int r = 0; r < kStripRows; ++r)
+            for (int i = 0; i < kColumns; ++i)
+                __builtin_memcpy(target + i * kStripRows + r, source + r * kColumns + i, 4);
+}
+
 // The block at `offset` of every row.
 template <QuantFormat kFormat>
 NEMO_INLINE void read_block(const ListedRows& rows, int64_t offset, UnpackedBlock<kFormat>& block) {
     constexpr QuantTraits kTraits = quant_traits(kFormat);
     constexpr int kColumns = kTraits.block_columns, kSubs = kColumns / kTraits.sub_columns;
+    alignas(64) unsigned char codes[kStripRows * kColumns];
+    ScaleOf<kFormat> scales[kStripRows * kSubs], mins[kStripRows * kSubs];
     for (int r = 0; r < kStripRows; ++r) {
-        alignas(32) unsigned char q[kColumns];
-        ScaleOf<kFormat> scales[kSubs] = {}, mins[kSubs] = {};
         float factors[2] = {};
-        read_row_block<kFormat>(rows.rows[r] + offset, q, scales, mins, factors);
-        for (int i = 0; i < kColumns / 4; ++i)
-            __builtin_memcpy(block.codes + 4 * (i * kStripRows + r), q + 4 * i, 4);
-        for (int j = 0; j < kSubs; ++j) {
-            block.scale[j * kStripRows + r] = scales[j];
-            block.min[j * kStripRows + r] = mins[j];
-        }
+        read_row_block<kFormat>(rows.rows[r] + offset, codes + r * kColumns, scales + r * kSubs,
+                                mins + r * kSubs, factors);
         for (int i = 0; i < 2; ++i) block.factors[i * kStripRows + r] = factors[i];
     }
+    transpose<kColumns / 4>(codes, block.codes);
+    transpose<kSubs>(scales, block.scale);
+    if constexpr (kTraits.has_min) transpose<kSubs>(mins, block.min);
 }
 
 // The block at `offset` of 16 rows of a panel (tier_panel.inl).

@@ -5,11 +5,20 @@ NEMO_INLINE void read_six_bit_scales(const unsigned char* p, int32_t* scale, int
                                      float* factors) {
     factors[0] = load_half(p);
     factors[1] = -load_half(p + 2);
-    p += 4;
-    for (int j = 0; j < 8; ++j) {
-        scale[j] = j < 4 ? p[j] & 63 : (p[j + 4] & 15) | p[j - 4] >> 6 << 4;
-        min[j] = j < 4 ? p[j + 4] & 63 : p[j + 4] >> 4 | p[j] >> 6 << 4;
-    }
+    // Bytes, four in a word: the low six bits of scales 0-3 and of minimums 0-3, whose high two
+    // bits continue scales and minimums 4-7, the low four bits of which are in the last word.
+    uint32_t words[3];
+    __builtin_memcpy(words, p + 4, sizeof words);
+    const auto joined = [](uint32_t low, uint32_t high) {
+        return (low & 0x0f0f0f0f) | (high >> 2 & 0x30303030);
+    };
+    const uint32_t scales[2] = {words[0] & 0x3f3f3f3f, joined(words[2], words[0])};
+    const uint32_t mins[2] = {words[1] & 0x3f3f3f3f, joined(words[2] >> 4, words[1])};
+    unsigned char bytes[16];
+    __builtin_memcpy(bytes, scales, 8);
+    __builtin_memcpy(bytes + 8, mins, 8);
+    for (int j = 0; j < 8; ++j) scale[j] = bytes[j];
+    for (int j = 0; j < 8; ++j) min[j] = bytes[8 + j];
 }
 
 template <>

@@ -1,9 +1,10 @@
 // The inner loops of the CPU kernels: one table of functions per instruction tier.
 //
 // The bodies lie in tier_*.inl, written once over vectors of 16 lanes, and are compiled once per
-// tier by tier_scalar.cpp, tier_avx2.cpp and tier_avx512.cpp. Those files export their table and
-// nothing else, and include no STL: an inline function emitted there with AVX-512 code could be the
-// copy that the linker picks for the whole program (tests/kernels/test_tier_symbols.cpp looks).
+// tier by tier_scalar.cpp, tier_avx2.cpp, tier_avxvnni.cpp and tier_avx512.cpp. Those files export
+// their table and nothing else, and include no STL: an inline function emitted there with AVX-512
+// code could be the copy that the linker picks for the whole program
+// (tests/kernels/test_tier_symbols.cpp looks).
 //
 // Rules: single-threaded, no allocation, no alignment needed. Each output is reduced in an order
 // that depends on nothing but its own length. Tiers differ from each other in fused multiply-adds
@@ -181,8 +182,15 @@ struct TierOps {
     AttentionOps attention;
 };
 
+// What AVX-VNNI adds to kAvx2Ops.
+struct ProductOps {
+    void (*dot_strips[kQuantFormats])(const StripJob& job);
+    void (*multiply_tile[kQuantFormats])(const TileJob& job);
+};
+
 extern const TierOps kScalarOps;
 extern const TierOps kAvx2Ops;
+extern const ProductOps kAvxVnniOps;
 extern const TierOps kAvx512Ops;
 
 }  // namespace nemo

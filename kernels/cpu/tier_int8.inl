@@ -1,8 +1,9 @@
 // Vectors of 16 sums of int8 products. A tier file defines before
 //   NativeI: vector of kNativeLanes int32
 //   NativeCodes, load_codes_native(const unsigned char*): 4 * kNativeLanes unsigned bytes
-//   dot_native(NativeI, NativeCodes, int32_t): + the four products of every lane, exact
-//   dot_pairs_native(NativeI, NativeI, int32_t): + the two products of every lane's words
+//   dot_native<kSmallCodes>(NativeI, NativeCodes, int32_t): + the four products of every lane,
+//   exact; small codes: QuantTraits::has_small_codes() dot_pairs_native(NativeI, NativeI, int32_t):
+//   + the two products of every lane's words
 
 template <int kLanes>
 struct IntVec {
@@ -35,12 +36,12 @@ NEMO_INLINE Codes<kLanes> load_codes(const unsigned char* p) {
     else
         return {load_codes<kLanes / 2>(p), load_codes<kLanes / 2>(p + 2 * kLanes)};
 }
-template <int kLanes>
+template <bool kSmallCodes, int kLanes>
 NEMO_INLINE IntVec<kLanes> dot(const IntVec<kLanes>& sum, const Codes<kLanes>& codes, int32_t x) {
     if constexpr (kLanes == kNativeLanes)
-        return {dot_native(sum.v, codes.v, x)};
+        return {dot_native<kSmallCodes>(sum.v, codes.v, x)};
     else
-        return {dot(sum.low, codes.low, x), dot(sum.high, codes.high, x)};
+        return {dot<kSmallCodes>(sum.low, codes.low, x), dot<kSmallCodes>(sum.high, codes.high, x)};
 }
 template <int kLanes>
 NEMO_INLINE Vec<kLanes> to_float(const IntVec<kLanes>& a) {
@@ -52,9 +53,9 @@ NEMO_INLINE Vec<kLanes> to_float(const IntVec<kLanes>& a) {
 template <int kLanes>
 NEMO_INLINE IntVec<kLanes> load_ints(const void* p) {
     if constexpr (kLanes == kNativeLanes) {
-        IntVec<kLanes> result;
-        __builtin_memcpy(&result, p, sizeof result);
-        return result;
+        NativeI v;
+        __builtin_memcpy(&v, p, sizeof v);
+        return {v};
     } else {
         return {load_ints<kLanes / 2>(p),
                 load_ints<kLanes / 2>(static_cast<const unsigned char*>(p) + 2 * kLanes)};

@@ -81,6 +81,7 @@ NEMO_INLINE NativeCodes load_codes_native(const unsigned char* p) {
     const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
     return {_mm_and_si128(codes, _mm_set1_epi16(255)), _mm_srli_epi16(codes, 8)};
 }
+template <bool>
 NEMO_INLINE NativeI dot_native(NativeI sums, const NativeCodes& codes, int32_t x) {
     const __m128i all = _mm_set1_epi32(x);
     const __m128i even = _mm_srai_epi16(_mm_slli_epi16(all, 8), 8);
@@ -92,6 +93,28 @@ NEMO_INLINE NativeI dot_native(NativeI sums, const NativeCodes& codes, int32_t x
 NEMO_INLINE NativeI dot_pairs_native(NativeI sums, NativeI pairs, int32_t x) {
     return sums + reinterpret_cast<NativeI>(
                       _mm_madd_epi16(reinterpret_cast<__m128i>(pairs), _mm_set1_epi32(x)));
+}
+
+// A subnormal half does not become a subnormal float on the way: multiplying one takes a processor
+// some hundred cycles, and scales of blocks often are such halves.
+NEMO_INLINE float load_half(const unsigned char* p) {
+    uint16_t bits;
+    __builtin_memcpy(&bits, p, sizeof bits);
+    const uint32_t magnitude = bits & 0x7fffu;
+    const uint32_t shifted = (magnitude << 13) + (magnitude >= 0x7c00u ? 0x70000000u : 0x38000000u);
+    float value;
+    __builtin_memcpy(&value, &shifted, sizeof value);
+    if (magnitude < 0x400u) value = static_cast<float>(static_cast<int32_t>(magnitude)) * 0x1p-24f;
+    return (bits & 0x8000u) != 0 ? -value : value;
+}
+
+// to [4][16] = 4 columns of from [4][stride].
+NEMO_INLINE void transpose_native(const uint32_t* from, int64_t stride, uint32_t* to) {
+    __m128 rows[4];
+    for (int i = 0; i < 4; ++i)
+        rows[i] = _mm_loadu_ps(reinterpret_cast<const float*>(from + i * stride));
+    _MM_TRANSPOSE4_PS(rows[0], rows[1], rows[2], rows[3]);
+    for (int i = 0; i < 4; ++i) _mm_storeu_ps(reinterpret_cast<float*>(to + 16 * i), rows[i]);
 }
 
 constexpr int kStripTokens = 1;

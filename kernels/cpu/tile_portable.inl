@@ -20,30 +20,34 @@ NEMO_INLINE void multiply_group(const unsigned char* panel, const float* scales,
     };
     Vec16 group_sums[kTileTokens];
     IntVec<16> int_sums[kTileTokens], min_sums[kTileTokens];
+#pragma GCC unroll 8
     for (int i = 0; i < kTileTokens; ++i) int_sums[i] = min_sums[i] = splat_int<16>(0);
     for (int j = 0; j < kTraits.subs_per_group(); ++j) {
         IntVec<16> sums[kTileTokens];
         const float* start = kIntegers && kHasMin ? nullptr : next(info, kTileWidth);
+#pragma GCC unroll 8
         for (int i = 0; i < kTileTokens; ++i)
             sums[i] = splat_int<16>(
                 start == nullptr ? 0
                                  : info_bits(start, i) - (kTraits.is_biased() ? kSumBiasBits : 0));
         for (int k = 0; k < kTraits.sub_columns; k += 4) {
             const auto weights = load_codes<16>(panel);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int i = 0; i < kTileTokens; ++i)
-                sums[i] = dot(sums[i], weights, load_dword(x + 4 * i));
+                sums[i] = dot<kTraits.has_small_codes()>(sums[i], weights, load_dword(x + 4 * i));
             panel += kPanelRows * 4;
             x += kTileWidth * 4;
         }
         const float* scale = next(scales, kPanelRows);
         if constexpr (kIntegers) {
+#pragma GCC unroll 8
             for (int i = 0; i < kTileTokens; ++i)
                 int_sums[i] = multiply_add(sums[i], load_ints<16>(scale), int_sums[i]);
         } else {
             if constexpr (kTraits.is_biased()) next(scales, kPanelRows);
             const float* min = kHasMin ? next(scales, kPanelRows) : nullptr;
             const float* x_sums = kHasMin ? next(info, kTileWidth) : nullptr;
+#pragma GCC unroll 8
             for (int i = 0; i < kTileTokens; ++i) {
                 const Vec16 sum = to_float(sums[i]);
                 group_sums[i] = j == 0 ? sum * load(scale) : fma(sum, load(scale), group_sums[i]);
@@ -57,13 +61,16 @@ NEMO_INLINE void multiply_group(const unsigned char* panel, const float* scales,
             for (int p = 0; p < kTraits.subs_per_group() / 2; ++p) {
                 const auto pairs = load_ints<16>(next(scales, kPanelRows));
                 const float* x_pairs = next(info, kTileWidth);
+#pragma GCC unroll 8
                 for (int i = 0; i < kTileTokens; ++i)
                     min_sums[i] = dot_pairs(min_sums[i], pairs, info_bits(x_pairs, i));
             }
+#pragma GCC unroll 8
         for (int i = 0; i < kTileTokens; ++i)
             group_sums[i] =
                 scaled_group<kHasMin>(int_sums[i], min_sums[i], scales, scales + kPanelRows);
     }
+#pragma GCC unroll 8
     for (int i = 0; i < kTileTokens; ++i, c += kPanelRows)
         store(c, fma(splat(info[i]), group_sums[i], load(c)));
 }
@@ -87,5 +94,6 @@ void multiply_tile(const TileJob& job) {
 void weave_codes(const WeaveJob& job) {
     for (int64_t t = 0; t < kTileWidth; ++t)
         for (int64_t i = 0; i < job.n_columns; i += 4)
-            __builtin_memcpy(job.tile + i * kTileWidth + 4 * t, job.codes + t * kSliceColumns + i, 4);
+            __builtin_memcpy(job.tile + i * kTileWidth + 4 * t, job.codes + t * kSliceColumns + i,
+                             4);
 }

@@ -45,7 +45,8 @@ TEST_CASE("a piped question is answered, and standard output carries the answer 
 
 TEST_CASE("all instruction tiers give an answer") {
     const std::string best = run_cli({"-m", demo(), "-p", "Hello!"}).out;
-    for (const char* tier : {"NEMO_CPU=scalar", "NEMO_CPU=avx2", "NEMO_CPU=avx512"}) {
+    for (const char* tier :
+         {"NEMO_CPU=scalar", "NEMO_CPU=avx2", "NEMO_CPU=avxvnni", "NEMO_CPU=avx512"}) {
         const ProcessResult result = run_cli({"-m", demo(), "-p", "Hello!"}, "", {tier});
         CAPTURE(result.err);
         if (result.status == 0)

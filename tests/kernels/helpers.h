@@ -17,7 +17,7 @@ namespace nemo {
 
 inline std::vector<CpuTier> tiers_here() {
     std::vector<CpuTier> tiers;
-    for (const CpuTier tier : {CpuTier::scalar, CpuTier::avx2, CpuTier::avx512})
+    for (const CpuTier tier : {CpuTier::scalar, CpuTier::avx2, CpuTier::avxvnni, CpuTier::avx512})
         if (cpu_tier_supported(tier)) tiers.push_back(tier);
     return tiers;
 }
