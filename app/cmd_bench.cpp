@@ -15,6 +15,8 @@
 #include <filesystem>
 #include <optional>
 #include <span>
+#include <utility>
+#include <vector>
 
 namespace nemo {
 
@@ -86,6 +88,7 @@ Json json_of(const OpTime& op) {
                         {"calls", op.n_calls},
                         {"seconds", op.seconds},
                         {"bytes", op.n_bytes},
+                        {"weight_bytes", op.n_weight_bytes},
                         {"operations", op.n_operations}};
 }
 
@@ -118,7 +121,22 @@ std::string ceilings_text(const CpuCeilings& ceilings) {
         ceilings.n_fp32_operations / kGiga);
 }
 
-std::string ops_text(const BenchResult& result, std::vector<OpTime> ops) {
+// How near the whole of a generation comes to a plain read of the weights it needs: everything
+// that is not reading counts against it.
+std::string weights_text(const BenchResult& result, const std::vector<OpTime>& ops,
+                         const CpuCeilings& ceilings) {
+    double n_bytes = 0;
+    for (const OpTime& op : ops) n_bytes += op.n_weight_bytes;
+    n_bytes /=
+        static_cast<double>(result.test.n_tokens) * static_cast<double>(result.speeds.size());
+    const double rate = n_bytes * result.mean();
+    return fmt::format(
+        "Reads {}B of weights per token: {:.1f} GB/s, {:.1f} % of what the machine reads\n",
+        in_units(n_bytes), rate / kGiga, 100 * rate / ceilings.n_read_bytes);
+}
+
+std::string ops_text(const BenchResult& result, std::vector<OpTime> ops,
+                     const CpuCeilings& ceilings) {
     std::ranges::sort(ops, std::ranges::greater{}, &OpTime::seconds);
     double total = 0;
     for (const OpTime& op : ops) total += op.seconds;
@@ -132,6 +150,7 @@ std::string ops_text(const BenchResult& result, std::vector<OpTime> ops) {
                             static_cast<double>(op.n_calls) / n_repetitions,
                             1e3 * op.seconds / n_repetitions, 100 * op.seconds / total,
                             op.n_bytes / op.seconds / kGiga, op.n_operations / op.seconds / kGiga);
+    if (result.test.generate) text += weights_text(result, ops, ceilings);
     return text;
 }
 
@@ -155,12 +174,13 @@ public:
         if (command_.format == "md") write_stdout(markdown_row(subject_, result));
         if (command_.format == "csv") write_stdout(csv_row(subject_, result));
         if (command_.format == "json") objects_.push_back(json_of(subject_, result, ops));
-        if (command_.format != "json" && !ops.empty()) tables_ += ops_text(result, ops);
+        if (command_.format != "json" && !ops.empty()) timed_.emplace_back(result, ops);
     }
 
     void finish(const std::optional<CpuCeilings>& ceilings) {
         if (command_.format != "json") {
-            if (ceilings) write_stdout(ceilings_text(*ceilings) + tables_);
+            if (ceilings) write_stdout(ceilings_text(*ceilings));
+            for (const auto& [result, ops] : timed_) write_stdout(ops_text(result, ops, *ceilings));
             return;
         }
         Json::Object object = {{"results", std::move(objects_)}};
@@ -176,7 +196,7 @@ private:
     const BenchCommand& command_;
     Subject subject_;
     Json::Array objects_;
-    std::string tables_;
+    std::vector<std::pair<BenchResult, std::vector<OpTime>>> timed_;
 };
 
 }  // namespace
@@ -190,7 +210,8 @@ int run_bench(const BenchCommand& command) {
     ThreadPool pool(command.threads);
     Output output(command, describe(*file, pool.n_threads()));
     std::optional<CpuCeilings> ceilings;
-    if (command.ops) ceilings = measure_cpu_ceilings(weight_bytes(*file), pool);
+    const auto weights = weight_bytes(*file);
+    if (command.ops) ceilings = measure_cpu_ceilings(weights, pool);
     for (const BenchTest& test : tests) {
         ProgressLine progress;
         const BenchResult result =
@@ -201,6 +222,9 @@ int run_bench(const BenchCommand& command) {
                           {.on_step = [&](const std::string& what) { progress.show(what); },
                            .on_timing = [&](bool on) { timed.set_timing(on); },
                            .cancelled = interrupted});
+        if (ceilings)
+            ceilings->n_read_bytes =
+                std::max(ceilings->n_read_bytes, measure_read_rate(weights, pool));
         output.add(result, timed.times());
         timed.clear();
     }

@@ -21,7 +21,7 @@ double product(std::initializer_list<int64_t> factors) {
 
 template <class Run>
 void TimedBackend::measure(const std::string& name, double n_bytes, double n_operations,
-                           const Run& run) {
+                           const Run& run, Moves moves) {
     if (!timing_) return run();
     const auto start = std::chrono::steady_clock::now();
     run();
@@ -33,6 +33,7 @@ void TimedBackend::measure(const std::string& name, double n_bytes, double n_ope
     ++entry->n_calls;
     entry->seconds += elapsed.count();
     entry->n_bytes += n_bytes;
+    if (moves == Moves::weights) entry->n_weight_bytes += n_bytes;
     entry->n_operations += n_operations;
 }
 
@@ -73,9 +74,10 @@ void TimedBackend::rope(const RotaryShape& rotary, int64_t n_heads, int64_t head
 
 void TimedBackend::matmul(const Weight& weight, const float* x, int64_t n_tokens, float* y,
                           Epilogue epilogue, const Weight& bias, const Weight* reader) {
-    measure(tensor_stem(weight.view.name), static_cast<double>(weight.view.n_bytes()),
-            product({2, weight.n_in(), weight.n_out(), n_tokens}),
-            [&] { inner_.matmul(weight, x, n_tokens, y, epilogue, bias, reader); });
+    measure(
+        tensor_stem(weight.view.name), static_cast<double>(weight.view.n_bytes()),
+        product({2, weight.n_in(), weight.n_out(), n_tokens}),
+        [&] { inner_.matmul(weight, x, n_tokens, y, epilogue, bias, reader); }, Moves::weights);
 }
 
 void TimedBackend::conv_silu(const Mamba2Shape& shape, const float* xbc, int64_t x_stride,
@@ -131,9 +133,10 @@ void TimedBackend::experts(const Weight& up, const Weight& down, const RouterSha
     const int64_t n_uses = n_tokens * shape.n_used;
     const auto n_experts_read = std::ssize(std::set<int32_t>(ids, ids + n_uses));
     const int64_t n_expert_bytes = (up.view.n_bytes() + down.view.n_bytes()) / shape.n_experts;
-    measure("experts", product({n_experts_read, n_expert_bytes}),
-            product({2, up.n_in() * up.n_out() + down.n_in() * down.n_out(), n_uses}),
-            [&] { inner_.experts(up, down, shape, ids, weights, x, n_tokens, y); });
+    measure(
+        "experts", product({n_experts_read, n_expert_bytes}),
+        product({2, up.n_in() * up.n_out() + down.n_in() * down.n_out(), n_uses}),
+        [&] { inner_.experts(up, down, shape, ids, weights, x, n_tokens, y); }, Moves::weights);
 }
 
 void TimedBackend::add(const float* x, int64_t n, float* y) {

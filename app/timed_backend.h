@@ -15,7 +15,8 @@ struct OpTime {
     int64_t n_calls = 0;
     double seconds = 0;
     double n_bytes = 0;
-    double n_operations = 0;  // multiplications and additions
+    double n_weight_bytes = 0;  // those of them that are weights of products
+    double n_operations = 0;    // multiplications and additions
 };
 
 class TimedBackend final : public Backend {
@@ -60,8 +61,11 @@ public:
     void clear(float* x, int64_t n) override;
 
 private:
+    // What its bytes are.
+    enum class Moves { other, weights };
     template <class Run>
-    void measure(const std::string& name, double n_bytes, double n_operations, const Run& run);
+    void measure(const std::string& name, double n_bytes, double n_operations, const Run& run,
+                 Moves moves = Moves::other);
 
     Backend& inner_;
     bool timing_ = false;

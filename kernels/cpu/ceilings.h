@@ -15,8 +15,12 @@ struct CpuCeilings {
     double n_fp32_operations = 0;  // fused multiply-adds, two operations each
 };
 
-// With all threads of the pool. Reads the first 4 GiB of the blocks twice; the rest takes about
-// half a second.
+// Bytes per second of the best of four passes over the first 4 GiB of the blocks, with all threads
+// of the pool. What else happens on the machine changes it, so take it before and after what is
+// compared with it.
+double measure_read_rate(std::span<const std::span<const std::byte>> blocks, ThreadPool& pool);
+
+// The read rate and, in about half a second, the rest.
 CpuCeilings measure_cpu_ceilings(std::span<const std::span<const std::byte>> blocks,
                                  ThreadPool& pool);
 

@@ -25,9 +25,8 @@ CpuTier choose_cpu_tier(std::string_view forced);
 
 const TierOps& tier_ops(CpuTier tier);
 
-// Whether the processor's prefetchers follow as many streams as a strip has rows. Measured on Intel
-// Xeons, where fetching ahead by instructions takes the buffers that loads need; on a Zen 5,
-// fetching ahead made strips twice as fast.
+// Whether the processor's prefetchers follow as many streams as a strip has rows (StripJob). Intel
+// Xeons do; on a Zen 5, reading and fetching in the order of addresses made strips twice as fast.
 bool cpu_follows_streams();
 
 }  // namespace nemo

@@ -2,6 +2,42 @@
 // vpdpbusd. A lane is a row, so nothing is summed across lanes, and a further token costs only its
 // dot products.
 
+// How far ahead of its use a row's stream is fetched into the second-level cache: the 16 streams
+// together a little more than what arrives from memory while one access waits for it.
+constexpr int64_t kFetchDistance = 448;
+
+// What is fetched while a strip is read: per block of the strip as many bytes of each of 16 rows. A
+// few lines at every sub-block, because a burst of fetches holds up the loads behind it.
+template <QuantFormat kFormat>
+struct StripFetch {
+    static constexpr QuantTraits kTraits = quant_traits(kFormat);
+    static constexpr int kLine = 64;
+    static constexpr int kLines = (kTraits.block_bytes + kLine - 1) / kLine;
+    static constexpr int kSubs = kTraits.block_columns / kTraits.sub_columns;
+    // Blocks of less than half a line fetch for one half of the rows, then for the other.
+    static constexpr int kTurns = 2 * kTraits.block_bytes < kLine ? 2 : 1;
+    static constexpr int kRows = kStripRows / (kSubs * kTurns);
+
+    EvenRows rows;  // from where they begin for this block
+    int64_t step;   // from block to block
+    int64_t turn = kStripRows / 2 * rows.stride;
+
+    NEMO_INLINE_MEMBER void fetch(int sub) const {
+#pragma GCC unroll 8
+        for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+            for (int line = 0; line < kLines; ++line)
+                _mm_prefetch(rows.row(sub * kRows + r) + line * kLine, _MM_HINT_T1);
+    }
+    NEMO_INLINE_MEMBER void next_block() {
+        rows.first += step;
+        if constexpr (kTurns == 2) {
+            rows.first += turn;
+            turn = -turn;
+        }
+    }
+};
+
 // A sink for StripReader. All indices are constants once the format's code is inlined, so that the
 // arrays are registers.
 template <QuantFormat kFormat, int kTokens, bool kNarrow>
@@ -22,6 +58,7 @@ struct DotSink {
     // stay there (end), for lack of registers.
     __m512 sums[kTokens];
     float *group_memory, *sum_memory;
+    StripFetch<kFormat> fetch;
 
     NEMO_INLINE_MEMBER void put_scale(int sub, __m512 values) {
         _mm512_store_ps(scale + 16 * sub, values);
@@ -57,6 +94,7 @@ struct DotSink {
                 _mm512_store_si512(group_memory + 16 * t, _mm512_setzero_si512());
     }
     NEMO_INLINE_MEMBER void begin(int sub) {
+        fetch.fetch(sub);
 #pragma GCC unroll 8
         for (int t = 0; t < kTokens; ++t)
             products[t] = kTraits.offset != 0 ? _mm512_set1_epi32(start[sub * kTokens + t])
@@ -130,19 +168,20 @@ struct DotSink {
         sum += kSubs * kTokens;
         pairs += kSubs / 2 * kTokens;
         x_scale += kTraits.block_columns / kTraits.group * kTokens;
+        fetch.next_block();
     }
 };
 
-// out [kTokens][16] = rows at first + i * stride. `ahead`: as many bytes that come next, or null.
+// out [kTokens][16] = the rows times the tokens.
 template <QuantFormat kFormat, int kTokens, bool kNarrow>
-NEMO_INLINE void dot_strip(const StripJob& job, const unsigned char* first, int64_t stride,
-                           const unsigned char* ahead, float* out) {
+NEMO_INLINE void dot_strip(const StripJob& job, const EvenRows& rows,
+                           const StripFetch<kFormat>& fetch, float* out) {
     constexpr QuantTraits kTraits = quant_traits(kFormat);
     alignas(64) float scale[256], negative_min[256], group[kTokens * kStripRows];
     const ActivationBatch& x = *job.x;
     using Sink = DotSink<kFormat, kTokens, kNarrow>;
     StripReader<EvenRows, Sink> in;
-    in.rows = {first, stride};
+    in.rows = rows;
     in.sink.codes = x.codes;
     in.sink.start = x.start;
     in.sink.sum = x.sum;
@@ -152,17 +191,14 @@ NEMO_INLINE void dot_strip(const StripJob& job, const unsigned char* first, int6
     in.sink.negative_min = negative_min;
     in.sink.group_memory = group;
     in.sink.sum_memory = out;
+    in.sink.fetch = fetch;
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
         in.sink.sums[t] = _mm512_setzero_ps();
         _mm512_store_ps(out + 16 * t, in.sink.sums[t]);
     }
-    constexpr int64_t kBlockBytes = kStripRows * kTraits.block_bytes;  // of all rows
     const int64_t n_blocks = job.n / kTraits.block_columns;
     for (int64_t b = 0; b < n_blocks; ++b) {
-        if (ahead != nullptr)
-            for (int64_t i = 0; i < kBlockBytes; i += 64)
-                _mm_prefetch(ahead + b * kBlockBytes + i, _MM_HINT_T1);
         in.sink.begin_block();
         StripFormat<kFormat>::block(in, b * kTraits.block_bytes, 0);
         in.sink.end_block();
@@ -174,30 +210,32 @@ NEMO_INLINE void dot_strip(const StripJob& job, const unsigned char* first, int6
 
 template <QuantFormat kFormat, int kTokens, bool kNarrow = false>
 void dot_strips_of(const StripJob& job) {
+    constexpr int64_t kBlockBytes = quant_traits(kFormat).block_bytes;
     alignas(64) float out[kTokens * kStripRows];
-    // Rows first, first + step, ...
-    const auto strip = [&](int64_t first, int64_t step, int64_t n_rows,
-                           const unsigned char* ahead) {
-        dot_strip<kFormat, kTokens, kNarrow>(job, job.rows + first * job.row_bytes,
-                                             n_rows == kStripRows ? step * job.row_bytes : 0, ahead,
-                                             out);
+    // Rows first, first + step, ... `next`: the row from where on is read next, or -1 for the
+    // bytes that follow in the rows themselves.
+    const auto strip = [&](int64_t first, int64_t step, int64_t n_rows, int64_t next) {
+        const EvenRows rows = {job.rows + first * job.row_bytes,
+                               n_rows == kStripRows ? step * job.row_bytes : 0};
+        const StripFetch<kFormat> fetch =
+            next < 0 ? StripFetch<kFormat>{{rows.first + kFetchDistance, rows.stride}, kBlockBytes}
+                     : StripFetch<kFormat>{{job.rows + next * job.row_bytes, kBlockBytes},
+                                           kStripRows * kBlockBytes};
+        dot_strip<kFormat, kTokens, kNarrow>(job, rows, fetch, out);
         for (int64_t t = 0; t < job.x->n_tokens; ++t)
             for (int64_t i = 0; i < n_rows; ++i)
                 job.tile[t * job.tile_stride + first + i * step] = out[t * kStripRows + i];
     };
     const int64_t n_strips = job.n_rows / kStripRows;
-    for (int64_t i = 0; i < n_strips; ++i) {
-        const int64_t next = (i + 1) * kStripRows;
-        if (!job.fetches_ahead)
-            strip(i, n_strips, kStripRows, nullptr);
+    for (int64_t i = 0; i < n_strips; ++i)
+        if (job.fetches_ahead)
+            strip(i * kStripRows, 1, kStripRows, (i + 1) * kStripRows);
         else
-            strip(i * kStripRows, 1, kStripRows,
-                  i + 1 < n_strips ? job.rows + next * job.row_bytes : nullptr);
-    }
+            strip(i, n_strips, kStripRows, -1);
     // The rest: a strip that begins early enough to be whole, or row by row.
     if (job.n_rows % kStripRows == 0) return;
-    if (job.n_rows > kStripRows) return strip(job.n_rows - kStripRows, 1, kStripRows, nullptr);
-    for (int64_t r = 0; r < job.n_rows; ++r) strip(r, 1, 1, nullptr);
+    if (job.n_rows > kStripRows) return strip(job.n_rows - kStripRows, 1, kStripRows, -1);
+    for (int64_t r = 0; r < job.n_rows; ++r) strip(r, 1, 1, -1);
 }
 
 template <QuantFormat kFormat, int kTokens>

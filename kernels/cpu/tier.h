@@ -24,8 +24,8 @@ namespace nemo {
 constexpr int64_t kSmallBatch = 16;
 
 // tile[t * tile_stride + r] = dot(row r, x[t]) for all r and t. Rows that are read together are
-// spread evenly over the job: each is then a long stream, which the processor's prefetchers follow
-// by themselves, where neighbouring rows would be short streams that share pages.
+// spread evenly over the job: each is then a long stream, which the processor's prefetchers follow,
+// where neighbouring rows would be short streams that share pages.
 struct DotJob {
     const unsigned char* rows;
     int64_t row_bytes;
@@ -82,7 +82,8 @@ struct StripJob {
     int64_t n_rows;
     int64_t n;  // elements per row
     // For processors that do not follow kStripRows streams: neighbouring rows are read together,
-    // the next ones fetched ahead in the order of their addresses.
+    // the next ones fetched in the order of their addresses. Else every stream is fetched a little
+    // ahead, because the prefetchers stop where a page ends.
     bool fetches_ahead;
     const ActivationBatch* x;
     float* tile;

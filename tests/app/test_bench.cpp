@@ -8,6 +8,7 @@
 #include "tests/models/golden_model.h"
 
 #include <doctest/doctest.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 
@@ -77,6 +78,8 @@ TEST_CASE("a test reads the context before every prompt and times only what it n
     measure_speed(model, {true, 5, 0}, {.chunk = 8, .n_repetitions = 2}, events);
     CHECK(op("embed").n_calls == 10);
     CHECK(op("ssm_scan").n_calls == 10 * model.config().n_layers(LayerKind::mamba2));
+    CHECK(op("ssm_scan").n_weight_bytes == 0);
+    CHECK(op("ffn_up").n_weight_bytes == n_layers * 10 * static_cast<double>(up->n_bytes()));
 
     const BenchEvents cancelling = {events.on_step, events.on_timing, [] { return true; }};
     CHECK_THROWS_AS(measure_speed(model, {false, 20, 0}, {}, cancelling), Error);
@@ -99,6 +102,7 @@ TEST_CASE("experts that nobody chose are not counted as read") {
     // 3 of 8.
     CHECK(found->n_bytes ==
           n_layers * 3 / 8 * static_cast<double>(up->n_bytes() + down->n_bytes()));
+    CHECK(found->n_weight_bytes == found->n_bytes);
 }
 
 TEST_CASE("bench prints a row per test, in each format") {
@@ -130,6 +134,18 @@ TEST_CASE("bench prints a row per test, in each format") {
     CHECK(op->find("calls")->integer() == 12);
     CHECK(op->find("seconds")->number() > 0);
     CHECK(json.find("ceilings")->find("read_bytes")->number() > 1e8);
+
+    // Of generation only; per token, however many tokens and repetitions.
+    const std::string ops = with({"--ops"});
+    double n_bytes = 0;
+    for (const Json& each : test->find("ops")->array())
+        n_bytes += each.find("weight_bytes")->number() / 6;
+    const std::string line = fmt::format("Reads {:.2f} MB of weights per token: ", n_bytes / 1e6);
+    const size_t first = ops.find(line);
+    REQUIRE(first != std::string::npos);
+    const size_t second = ops.find(line, first + 1);
+    REQUIRE(second != std::string::npos);
+    CHECK(ops.find("Reads", second + 1) == std::string::npos);
 
     CHECK(run_bench({"-m", golden.file()->path(), "-p", "0", "-n", "0"}).status == 2);
     CHECK(run_bench({"-m", golden.file()->path(), "-o", "xml"}).status == 2);
