@@ -15,7 +15,6 @@
 #include <filesystem>
 #include <optional>
 #include <span>
-#include <utility>
 #include <vector>
 
 namespace nemo {
@@ -92,7 +91,8 @@ Json json_of(const OpTime& op) {
                         {"operations", op.n_operations}};
 }
 
-Json json_of(const Subject& subject, const BenchResult& result, const std::vector<OpTime>& ops) {
+Json json_of(const Subject& subject, const BenchResult& result, const std::vector<OpTime>& ops,
+             const std::vector<double>& read_rates) {
     Json::Array samples(result.speeds.begin(), result.speeds.end());
     Json::Object object = {{"model", subject.path},
                            {"size_bytes", subject.n_bytes},
@@ -107,6 +107,7 @@ Json json_of(const Subject& subject, const BenchResult& result, const std::vecto
         Json::Array list;
         for (const OpTime& op : ops) list.push_back(json_of(op));
         object.emplace_back("ops", std::move(list));
+        object.emplace_back("read_rates", Json::Array(read_rates.begin(), read_rates.end()));
     }
     return object;
 }
@@ -121,22 +122,29 @@ std::string ceilings_text(const CpuCeilings& ceilings) {
         ceilings.n_fp32_operations / kGiga);
 }
 
-// How near the whole of a generation comes to a plain read of the weights it needs: everything
-// that is not reading counts against it.
+double median(std::vector<double> values) {
+    std::ranges::sort(values);
+    const size_t n = values.size();
+    return (values[(n - 1) / 2] + values[n / 2]) / 2;
+}
+
+// How near the whole of a generation comes to plain reads between its repetitions: everything that
+// is not reading weights counts against it.
 std::string weights_text(const BenchResult& result, const std::vector<OpTime>& ops,
-                         const CpuCeilings& ceilings) {
+                         const std::vector<double>& read_rates) {
     double n_bytes = 0;
     for (const OpTime& op : ops) n_bytes += op.n_weight_bytes;
     n_bytes /=
         static_cast<double>(result.test.n_tokens) * static_cast<double>(result.speeds.size());
-    const double rate = n_bytes * result.mean();
+    const double rate = n_bytes * median(result.speeds), read_rate = median(read_rates);
     return fmt::format(
-        "Reads {}B of weights per token: {:.1f} GB/s, {:.1f} % of what the machine reads\n",
-        in_units(n_bytes), rate / kGiga, 100 * rate / ceilings.n_read_bytes);
+        "Reads {}B of weights per token: {:.1f} GB/s, {:.1f} % of the {:.1f} GB/s that plain reads "
+        "between the repetitions reach (medians)\n",
+        in_units(n_bytes), rate / kGiga, 100 * rate / read_rate, read_rate / kGiga);
 }
 
 std::string ops_text(const BenchResult& result, std::vector<OpTime> ops,
-                     const CpuCeilings& ceilings) {
+                     const std::vector<double>& read_rates) {
     std::ranges::sort(ops, std::ranges::greater{}, &OpTime::seconds);
     double total = 0;
     for (const OpTime& op : ops) total += op.seconds;
@@ -150,7 +158,7 @@ std::string ops_text(const BenchResult& result, std::vector<OpTime> ops,
                             static_cast<double>(op.n_calls) / n_repetitions,
                             1e3 * op.seconds / n_repetitions, 100 * op.seconds / total,
                             op.n_bytes / op.seconds / kGiga, op.n_operations / op.seconds / kGiga);
-    if (result.test.generate) text += weights_text(result, ops, ceilings);
+    if (result.test.generate) text += weights_text(result, ops, read_rates);
     return text;
 }
 
@@ -170,17 +178,19 @@ public:
         if (command.format == "csv") write_stdout(csv_head());
     }
 
-    void add(const BenchResult& result, const std::vector<OpTime>& ops) {
+    // `read_rates`: measured around the repetitions, if there are ops.
+    void add(const BenchResult& result, const std::vector<OpTime>& ops,
+             const std::vector<double>& read_rates) {
         if (command_.format == "md") write_stdout(markdown_row(subject_, result));
         if (command_.format == "csv") write_stdout(csv_row(subject_, result));
-        if (command_.format == "json") objects_.push_back(json_of(subject_, result, ops));
-        if (command_.format != "json" && !ops.empty()) timed_.emplace_back(result, ops);
+        if (command_.format == "json")
+            objects_.push_back(json_of(subject_, result, ops, read_rates));
+        if (command_.format != "json" && !ops.empty()) tables_ += ops_text(result, ops, read_rates);
     }
 
     void finish(const std::optional<CpuCeilings>& ceilings) {
         if (command_.format != "json") {
-            if (ceilings) write_stdout(ceilings_text(*ceilings));
-            for (const auto& [result, ops] : timed_) write_stdout(ops_text(result, ops, *ceilings));
+            if (ceilings) write_stdout(ceilings_text(*ceilings) + tables_);
             return;
         }
         Json::Object object = {{"results", std::move(objects_)}};
@@ -196,7 +206,7 @@ private:
     const BenchCommand& command_;
     Subject subject_;
     Json::Array objects_;
-    std::vector<std::pair<BenchResult, std::vector<OpTime>>> timed_;
+    std::string tables_;
 };
 
 }  // namespace
@@ -214,18 +224,25 @@ int run_bench(const BenchCommand& command) {
     if (command.ops) ceilings = measure_cpu_ceilings(weights, pool);
     for (const BenchTest& test : tests) {
         ProgressLine progress;
+        std::vector<double> read_rates;
+        const auto on_timing = [&](bool on) {
+            timed.set_timing(on);
+            if (on && command.ops) read_rates.push_back(measure_read_rate(weights, pool));
+        };
         const BenchResult result =
             measure_speed(model, test,
                           {.chunk = command.chunk,
                            .n_repetitions = command.n_repetitions,
                            .kv_types = command.kv_types},
                           {.on_step = [&](const std::string& what) { progress.show(what); },
-                           .on_timing = [&](bool on) { timed.set_timing(on); },
+                           .on_timing = on_timing,
                            .cancelled = interrupted});
-        if (ceilings)
+        if (ceilings) {
+            read_rates.push_back(measure_read_rate(weights, pool));
             ceilings->n_read_bytes =
-                std::max(ceilings->n_read_bytes, measure_read_rate(weights, pool));
-        output.add(result, timed.times());
+                std::max(ceilings->n_read_bytes, *std::ranges::max_element(read_rates));
+        }
+        output.add(result, timed.times(), read_rates);
         timed.clear();
     }
     output.finish(ceilings);

@@ -15,12 +15,11 @@ struct CpuCeilings {
     double n_fp32_operations = 0;  // fused multiply-adds, two operations each
 };
 
-// Bytes per second of the best of four passes over the first 4 GiB of the blocks, with all threads
-// of the pool. What else happens on the machine changes it, so take it before and after what is
-// compared with it.
+// Bytes per second of one pass over the first 4 GiB of the blocks, with all threads of the pool.
+// What else happens on the machine changes it, so take it right before what is compared with it.
 double measure_read_rate(std::span<const std::span<const std::byte>> blocks, ThreadPool& pool);
 
-// The read rate and, in about half a second, the rest.
+// The best read rate of a few passes and, in about half a second, the rest.
 CpuCeilings measure_cpu_ceilings(std::span<const std::span<const std::byte>> blocks,
                                  ThreadPool& pool);
 

@@ -135,6 +135,8 @@ TEST_CASE("bench prints a row per test, in each format") {
     CHECK(op->find("seconds")->number() > 0);
     CHECK(json.find("ceilings")->find("read_bytes")->number() > 1e8);
 
+    CHECK(test->find("read_rates")->array().size() == 3);
+
     // Of generation only; per token, however many tokens and repetitions.
     const std::string ops = with({"--ops"});
     double n_bytes = 0;
