@@ -162,6 +162,16 @@ TEST_CASE("a file of the future or of another program is left alone") {
     CHECK(read_file(other) == before);
     CHECK(fs::status(other).permissions() == others);
     CHECK(files_with(folder / "", "other.db").size() == 1);
+
+    // One that counts its formats as we do.
+    for (const char* application : {"PRAGMA application_id = 0", "PRAGMA application_id = 77"}) {
+        execute(other, (std::string("PRAGMA user_version = 1; ") + application).c_str());
+        const std::string counted = read_file(other);
+        CHECK(contains(message_of([&] { ChatStore::open(other); }, ErrorCode::bad_file),
+                       "another program"));
+        CHECK(read_file(other) == counted);
+        CHECK(files_with(folder / "", "other.db").size() == 1);
+    }
 }
 
 TEST_CASE("a trigger that somebody planted never runs") {
