@@ -2,7 +2,9 @@
 #include "core/error.h"
 #include "tests/kernels/helpers.h"
 
+#include <unistd.h>
 #include <algorithm>
+#include <fstream>
 
 using namespace nemo;
 
@@ -380,4 +382,24 @@ TEST_CASE("alloc gives aligned zeros and refuses what no machine has") {
             CHECK(error.code() == ErrorCode::out_of_memory);
         }
     }
+}
+
+TEST_CASE("alloc: large blocks begin where large pages may and take no more room than they need") {
+    constexpr int64_t kHugePage = 2 << 20, kBytes = kHugePage + 100'000, kBlocks = 20;
+    const auto address_space = [] {
+        int64_t n_pages = 0;
+        std::ifstream("/proc/self/statm") >> n_pages;
+        return n_pages * ::sysconf(_SC_PAGESIZE);
+    };
+    const auto backend = make_cpu_backend(1, CpuTier::scalar);
+    std::vector<FloatBuffer> blocks(kBlocks);
+    const int64_t before = address_space();
+    for (FloatBuffer& block : blocks) {
+        block = backend->alloc(kBytes / 4);
+        CHECK(reinterpret_cast<uintptr_t>(block.get()) % kHugePage == 0);
+        block[kBytes / 4 - 1] = 1.0f;
+    }
+    CHECK(address_space() - before < kBlocks * kBytes + kHugePage);
+    blocks.clear();
+    CHECK(address_space() - before < kHugePage);
 }

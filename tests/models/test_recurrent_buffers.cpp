@@ -1,5 +1,6 @@
 // Memory of recurrent states is used again, within limits.
 #include "models/recurrent_buffers.h"
+#include "tests/models/failing_backend.h"
 #include "tests/models/sync_helpers.h"
 
 #include <set>
@@ -71,5 +72,34 @@ TEST_CASE("spare states stay within the budget, but for one") {
         CHECK(session.n_kept_bytes() == std::min<int64_t>(n + 1, 4) * n_bytes);
         session.sync(random_ids(60, 2), std::vector<int64_t>{10, 20, 40, 50});
         CHECK(session.n_kept_bytes() <= (n + 1) * n_bytes);
+    }
+}
+
+TEST_CASE("prepare() that finds no memory leaves a session as it was") {
+    const GoldenModel golden("one_group", DType::f32);
+    const auto backend = make_cpu_backend(1);
+    FailingBackend failing(*backend);
+    const Model model(golden.file(), failing);
+    const SessionOptions options = {.n_context = 1000};
+    const std::vector<int32_t> ids = random_ids(60, 1);
+    const TempFolder folder;
+    Session written(model, options);
+    written.sync(ids, std::vector<int64_t>{30});
+    written.save(folder / "state");
+    const std::vector<int32_t> text = joined(first_of(ids, 30), random_ids(9, 2));
+    const std::vector<float> expected = Fresh(model, options).logits(text);
+    for (int64_t n = 0, failed = true; failed; ++n) {
+        CAPTURE(n);
+        Session session(model, options);
+        session.restore(folder / "state");
+        failing.fail_after(n);
+        session.prepare();
+        failed = !failing.be_well();
+        REQUIRE((failed || n >= 4));
+        const SyncResult result = session.sync(text);
+        CHECK(result.n_reused == 30);
+        CHECK(std::ranges::equal(result.logits, expected));
+        session.prepare();
+        CHECK(session.state().buffers().n_spare() > 0);
     }
 }
