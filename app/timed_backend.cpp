@@ -55,15 +55,15 @@ void TimedBackend::embed(const Weight& table, std::span<const int32_t> tokens, f
 }
 
 void TimedBackend::rms_norm(const float* x, const Weight& weight, float eps, int64_t n_tokens,
-                            int64_t n, float* y) {
+                            int64_t n, float* y, Readers readers) {
     measure("rms_norm", 0, product({4, n, n_tokens}),
-            [&] { inner_.rms_norm(x, weight, eps, n_tokens, n, y); });
+            [&] { inner_.rms_norm(x, weight, eps, n_tokens, n, y, readers); });
 }
 
 void TimedBackend::layer_norm(const float* x, const Weight& weight, const Weight& bias, float eps,
-                              int64_t n_tokens, int64_t n, float* y) {
+                              int64_t n_tokens, int64_t n, float* y, Readers readers) {
     measure("layer_norm", 0, product({7, n, n_tokens}),
-            [&] { inner_.layer_norm(x, weight, bias, eps, n_tokens, n, y); });
+            [&] { inner_.layer_norm(x, weight, bias, eps, n_tokens, n, y, readers); });
 }
 
 void TimedBackend::rope(const RotaryShape& rotary, int64_t n_heads, int64_t head_dim,
@@ -73,11 +73,11 @@ void TimedBackend::rope(const RotaryShape& rotary, int64_t n_heads, int64_t head
 }
 
 void TimedBackend::matmul(const Weight& weight, const float* x, int64_t n_tokens, float* y,
-                          Epilogue epilogue, const Weight& bias, const Weight* reader) {
+                          Epilogue epilogue, const Weight& bias, Readers readers) {
     measure(
         tensor_stem(weight.view.name), static_cast<double>(weight.view.n_bytes()),
         product({2, weight.n_in(), weight.n_out(), n_tokens}),
-        [&] { inner_.matmul(weight, x, n_tokens, y, epilogue, bias, reader); }, Moves::weights);
+        [&] { inner_.matmul(weight, x, n_tokens, y, epilogue, bias, readers); }, Moves::weights);
 }
 
 void TimedBackend::conv_silu(const Mamba2Shape& shape, const float* xbc, int64_t x_stride,
@@ -99,9 +99,10 @@ void TimedBackend::ssm_scan(const SsmScan& scan) {
 
 void TimedBackend::gated_group_norm(float* y, const float* z, int64_t z_stride,
                                     const Weight& weight, float eps, int64_t n_tokens, int64_t n,
-                                    int64_t n_groups) {
-    measure("gated_group_norm", 0, product({6, n, n_tokens}),
-            [&] { inner_.gated_group_norm(y, z, z_stride, weight, eps, n_tokens, n, n_groups); });
+                                    int64_t n_groups, Readers readers) {
+    measure("gated_group_norm", 0, product({6, n, n_tokens}), [&] {
+        inner_.gated_group_norm(y, z, z_stride, weight, eps, n_tokens, n, n_groups, readers);
+    });
 }
 
 void TimedBackend::kv_append(const float* rows, int64_t n_tokens, int64_t position,

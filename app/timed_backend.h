@@ -35,19 +35,20 @@ public:
     void sync() override;
     void embed(const Weight& table, std::span<const int32_t> tokens, float* y) override;
     void rms_norm(const float* x, const Weight& weight, float eps, int64_t n_tokens, int64_t n,
-                  float* y) override;
+                  float* y, Readers readers) override;
     void layer_norm(const float* x, const Weight& weight, const Weight& bias, float eps,
-                    int64_t n_tokens, int64_t n, float* y) override;
+                    int64_t n_tokens, int64_t n, float* y, Readers readers) override;
     void rope(const RotaryShape& rotary, int64_t n_heads, int64_t head_dim, int64_t position,
               int64_t n_tokens, float* x) override;
     void matmul(const Weight& weight, const float* x, int64_t n_tokens, float* y, Epilogue epilogue,
-                const Weight& bias, const Weight* reader) override;
+                const Weight& bias, Readers readers) override;
     void conv_silu(const Mamba2Shape& shape, const float* xbc, int64_t x_stride,
                    const Weight& weight, const Weight& bias, float* state, int64_t n_tokens,
                    float* y, bool keep_state) override;
     void ssm_scan(const SsmScan& scan) override;
     void gated_group_norm(float* y, const float* z, int64_t z_stride, const Weight& weight,
-                          float eps, int64_t n_tokens, int64_t n, int64_t n_groups) override;
+                          float eps, int64_t n_tokens, int64_t n, int64_t n_groups,
+                          Readers readers) override;
     void kv_append(const float* rows, int64_t n_tokens, int64_t position,
                    const KvCache& cache) override;
     void attention(const AttentionShape& shape, const float* q, const KvCache& keys,

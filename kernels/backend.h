@@ -16,6 +16,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <span>
 
@@ -36,6 +37,11 @@ struct Weight {
 
 // Device memory for fp32 values, zero at first.
 using FloatBuffer = std::unique_ptr<float[], std::function<void(float*)>>;
+
+// The weights of the next matmuls, if they are all that takes in what an operation writes to y,
+// each as its x. A backend may then hand the values on in another form and leave y as it was.
+// Empty: y is read in any way.
+using Readers = std::initializer_list<const Weight*>;
 
 // What a matmul does with its result v before storing it in y.
 enum class Epilogue {
@@ -129,18 +135,15 @@ public:
 
     // y = x / sqrt(mean(x^2) + eps) * weight, per row of n. y may be x.
     virtual void rms_norm(const float* x, const Weight& weight, float eps, int64_t n_tokens,
-                          int64_t n, float* y) = 0;
+                          int64_t n, float* y, Readers readers = {}) = 0;
 
     // y = (x - mean(x)) / sqrt(variance(x) + eps) * weight + bias, per row of n. y may be x.
     virtual void layer_norm(const float* x, const Weight& weight, const Weight& bias, float eps,
-                            int64_t n_tokens, int64_t n, float* y) = 0;
+                            int64_t n_tokens, int64_t n, float* y, Readers readers = {}) = 0;
 
-    // y [T, n_out] from x [T, n_in]: v = W x (+ bias), then the epilogue. `reader`: the weight of
-    // the next matmul, which takes in y as its x and is the only one to do so: a backend may then
-    // hand the results on in another form and leave y as it was.
+    // y [T, n_out] from x [T, n_in]: v = W x (+ bias), then the epilogue.
     virtual void matmul(const Weight& weight, const float* x, int64_t n_tokens, float* y,
-                        Epilogue epilogue, const Weight& bias = {},
-                        const Weight* reader = nullptr) = 0;
+                        Epilogue epilogue, const Weight& bias = {}, Readers readers = {}) = 0;
 
     // Depthwise causal convolution over time, bias, SiLU. xbc: [T, conv_dim] with x_stride; weight:
     // [conv_dim, K], tap K-1 meets the current token; state: the previous K-1 inputs, oldest first,
@@ -156,7 +159,8 @@ public:
     // y = RMSNorm over each of n_groups equal parts of (y * silu(z)), times weight [n]. z: [T, n]
     // with z_stride. In place.
     virtual void gated_group_norm(float* y, const float* z, int64_t z_stride, const Weight& weight,
-                                  float eps, int64_t n_tokens, int64_t n, int64_t n_groups) = 0;
+                                  float eps, int64_t n_tokens, int64_t n, int64_t n_groups,
+                                  Readers readers = {}) = 0;
 
     // Turns every head of x [T, n_heads, head_dim] to the token's position, in place; that of the
     // first is `position`.

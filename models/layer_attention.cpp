@@ -10,9 +10,10 @@ void attention_layer(const LayerInput& in, const AttentionShape& shape,
     float* q = in.work.get(Scratch::query, n_tokens * shape.q_dim());
     float* k = in.work.get(Scratch::key, n_tokens * shape.kv_dim());
     float* v = in.work.get(Scratch::value, n_tokens * shape.kv_dim());
-    in.backend.matmul(weights.q.weight, in.h, n_tokens, q, Epilogue::store, weights.q.bias);
-    in.backend.matmul(weights.k.weight, in.h, n_tokens, k, Epilogue::store, weights.k.bias);
-    in.backend.matmul(weights.v.weight, in.h, n_tokens, v, Epilogue::store, weights.v.bias);
+    const float* h = in.normed({&weights.q.weight, &weights.k.weight, &weights.v.weight});
+    in.backend.matmul(weights.q.weight, h, n_tokens, q, Epilogue::store, weights.q.bias);
+    in.backend.matmul(weights.k.weight, h, n_tokens, k, Epilogue::store, weights.k.bias);
+    in.backend.matmul(weights.v.weight, h, n_tokens, v, Epilogue::store, weights.v.bias);
     if (const RotaryShape& rotary = shape.rotary; rotary.n_dims > 0) {
         in.backend.rope(rotary, shape.n_heads, shape.head_dim, in.position, n_tokens, q);
         in.backend.rope(rotary, shape.n_kv_heads, shape.head_dim, in.position, n_tokens, k);

@@ -44,7 +44,8 @@ void mamba2_layer(const LayerInput& in, const Mamba2Shape& shape, const Mamba2We
     const int64_t stride = shape.in_proj_dim();
 
     float* projection = in.work.get(Scratch::projection, in.n_tokens * stride);
-    in.backend.matmul(weights.in_proj, in.h, in.n_tokens, projection, Epilogue::store);
+    in.backend.matmul(weights.in_proj, in.normed({&weights.in_proj}), in.n_tokens, projection,
+                      Epilogue::store);
     const float* z = projection;                   // [T, d_inner]
     const float* xbc_raw = z + d_inner;            // [T, conv_dim]
     const float* dt = xbc_raw + shape.conv_dim();  // [T, H]
@@ -79,7 +80,7 @@ void mamba2_layer(const LayerInput& in, const Mamba2Shape& shape, const Mamba2We
     if (n_done < in.n_tokens) advance(n_done, in.n_tokens - n_done);
 
     in.backend.gated_group_norm(y, z, stride, weights.norm, in.norm_eps, in.n_tokens, d_inner,
-                                shape.n_groups);
+                                shape.n_groups, {&weights.out_proj});
     in.backend.matmul(weights.out_proj, y, in.n_tokens, in.x, Epilogue::add);
 }
 

@@ -6,9 +6,10 @@ namespace nemo {
 
 namespace {
 
-void route_tokens(const LayerInput& in, const RouterShape& router, const MoeWeights& weights) {
+void route_tokens(const LayerInput& in, const float* h, const RouterShape& router,
+                  const MoeWeights& weights) {
     float* logits = in.work.get(Scratch::router_logits, in.n_tokens * router.n_experts);
-    in.backend.matmul(weights.router, in.h, in.n_tokens, logits, Epilogue::store);
+    in.backend.matmul(weights.router, h, in.n_tokens, logits, Epilogue::store);
     const auto n_choices = static_cast<size_t>(in.n_tokens * router.n_used);
     in.work.expert_ids.resize(n_choices);
     in.work.expert_weights.resize(n_choices);
@@ -19,13 +20,14 @@ void route_tokens(const LayerInput& in, const RouterShape& router, const MoeWeig
 }  // namespace
 
 void moe_layer(const LayerInput& in, const MoeShape& shape, const MoeWeights& weights) {
-    route_tokens(in, shape.router, weights);
+    const float* h = in.normed({});
+    route_tokens(in, h, shape.router, weights);
 
     const int64_t n_in = weights.experts_up.n_in();  // latent size, or hidden size
-    const float* v = in.h;
+    const float* v = h;
     if (shape.n_latent > 0) {
         float* latent = in.work.get(Scratch::latent, in.n_tokens * n_in);
-        in.backend.matmul(weights.latent_down, in.h, in.n_tokens, latent, Epilogue::store);
+        in.backend.matmul(weights.latent_down, h, in.n_tokens, latent, Epilogue::store);
         v = latent;
     }
     float* routed = in.work.get(Scratch::experts, in.n_tokens * n_in);
@@ -39,8 +41,8 @@ void moe_layer(const LayerInput& in, const MoeShape& shape, const MoeWeights& we
 
     if (shape.n_ff_shared > 0) {
         float* ff = in.work.get(Scratch::feed_forward, in.n_tokens * shape.n_ff_shared);
-        in.backend.matmul(weights.shared_up, in.h, in.n_tokens, ff, Epilogue::relu2, {},
-                          &weights.shared_down);
+        in.backend.matmul(weights.shared_up, h, in.n_tokens, ff, Epilogue::relu2, {},
+                          {&weights.shared_down});
         in.backend.matmul(weights.shared_down, ff, in.n_tokens, in.x, Epilogue::add);
     }
 }

@@ -1,6 +1,6 @@
 // The layer kinds: those of the Nemotron-H family (arXiv 2504.03624), of which a plain Transformer
-// needs two. Each takes the normed input of
-// a chunk of T tokens and adds its result to the residual stream:  x += mixer(h).
+// needs two. Each takes in a chunk of T tokens of the residual stream and adds its result to it:
+// x += mixer(norm(x)).
 #pragma once
 
 #include "kernels/backend.h"
@@ -51,25 +51,32 @@ struct NormWeights {
     Weight weight;
     Weight bias;  // of a LayerNorm
 };
+void apply_norm(Backend& backend, NormKind kind, const NormWeights& weights, float eps,
+                const float* x, int64_t n_tokens, int64_t n, float* y, Readers readers = {});
 
 struct LayerWeights {
     NormWeights norm;
     std::variant<Mamba2Weights, AttentionWeights, MlpWeights, MoeWeights> mixer;
 };
 
-// What all layers of one call share.
+// What a layer of one call works on.
 struct LayerInput {
     Backend& backend;
     Workspace& work;
-    const float* h;    // [T, E] normed input
-    float* x;          // [T, E] residual stream, updated
-    int64_t n_tokens;  // T
-    int64_t position;  // of the first token
+    const NormWeights& norm;
+    NormKind norm_kind;
     float norm_eps;
+    int64_t n_embd;                          // E
+    float* x;                                // [T, E] residual stream, updated
+    int64_t n_tokens;                        // T
+    int64_t position;                        // of the first token
     std::span<const StateCapture> captures;  // by position
     // Not null: the tokens are looked at and not taken in. A recurrent layer leaves its state as it
     // is and writes here what mamba2_take_in needs, [T, DraftInputs::row_size].
     float* draft_rows = nullptr;
+
+    // norm(x) [T, E], before x changes; `readers` as for Backend::rms_norm.
+    const float* normed(Readers readers) const;
 };
 
 // conv_state: [K-1, conv_dim]; ssm_state: [H, N, P], right behind it; both updated, and copied to

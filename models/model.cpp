@@ -30,14 +30,6 @@ const ModelFingerprint& Model::fingerprint() const {
     return fingerprint_;
 }
 
-void Model::apply_norm(const NormWeights& norm, const float* x, int64_t n_tokens, float* y) const {
-    const int64_t n_embd = config_.n_embd;
-    if (config_.norm == NormKind::rms)
-        backend_.rms_norm(x, norm.weight, config_.norm_eps, n_tokens, n_embd, y);
-    else
-        backend_.layer_norm(x, norm.weight, norm.bias, config_.norm_eps, n_tokens, n_embd, y);
-}
-
 void Model::run_layer(size_t layer, const LayerInput& in, SequenceState& state) const {
     const LayerConfig& shape = config_.layers[layer];
     std::visit(Overloaded{[&](const Mamba2Weights& weights) {
@@ -62,25 +54,27 @@ void Model::run(std::span<const int32_t> tokens, SequenceState& state, Workspace
     state.reserve(state.position() + n_tokens);
 
     float* x = work.get(Scratch::hidden, n_tokens * n_embd);  // [T, E]
-    float* h = work.get(Scratch::normed, n_tokens * n_embd);  // [T, E]
     backend_.embed(token_embedding_, tokens, x);
     for (size_t i = 0; i < layers_.size(); ++i) {
-        apply_norm(layers_[i].norm, x, n_tokens, h);
         run_layer(i,
                   {.backend = backend_,
                    .work = work,
-                   .h = h,
+                   .norm = layers_[i].norm,
+                   .norm_kind = config_.norm,
+                   .norm_eps = config_.norm_eps,
+                   .n_embd = n_embd,
                    .x = x,
                    .n_tokens = n_tokens,
                    .position = state.position(),
-                   .norm_eps = config_.norm_eps,
                    .captures = captures,
                    .draft_rows = inputs == nullptr ? nullptr : inputs->rows(i)},
                   state);
     }
     if (n_logits > 0) {
         const float* last = x + (n_tokens - n_logits) * n_embd;
-        apply_norm(output_norm_, last, n_logits, h);
+        float* h = work.get(Scratch::normed, n_logits * n_embd);
+        apply_norm(backend_, config_.norm, output_norm_, config_.norm_eps, last, n_logits, n_embd,
+                   h, {&output_});
         backend_.matmul(output_, h, n_logits, logits, Epilogue::store);
     }
     backend_.sync();

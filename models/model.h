@@ -55,8 +55,6 @@ private:
     void run(std::span<const int32_t> tokens, SequenceState& state, Workspace& work,
              int64_t n_logits, float* logits, std::span<const StateCapture> captures,
              DraftInputs* inputs) const;
-    // x, y: [T, E].
-    void apply_norm(const NormWeights& norm, const float* x, int64_t n_tokens, float* y) const;
     void run_layer(size_t layer, const LayerInput& in, SequenceState& state) const;
 
     std::shared_ptr<const ModelFile> file_;

@@ -20,7 +20,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <limits>
-#include <utility>
 #include <vector>
 
 namespace nemo {
@@ -116,42 +115,35 @@ public:
     }
 
     void rms_norm(const float* x, const Weight& weight, float eps, int64_t n_tokens, int64_t n,
-                  float* y) override {
-        pool_.parallel_for(n_tokens, kTokenGrain, [&](int64_t begin, int64_t end, int) {
-            for (int64_t t = begin; t < end; ++t)
-                ops_.rms_norm(x + t * n, weight.f32(), n, eps, y + t * n);
+                  float* y, Readers readers) override {
+        norm_rows(n_tokens, n, y, readers, [&](int64_t t, float* row) {
+            ops_.rms_norm(x + t * n, weight.f32(), n, eps, row);
         });
     }
 
     void layer_norm(const float* x, const Weight& weight, const Weight& bias, float eps,
-                    int64_t n_tokens, int64_t n, float* y) override {
-        pool_.parallel_for(n_tokens, kTokenGrain, [&](int64_t begin, int64_t end, int) {
-            for (int64_t t = begin; t < end; ++t)
-                ops_.layer_norm(x + t * n, weight.f32(), bias.f32(), n, eps, y + t * n);
+                    int64_t n_tokens, int64_t n, float* y, Readers readers) override {
+        norm_rows(n_tokens, n, y, readers, [&](int64_t t, float* row) {
+            ops_.layer_norm(x + t * n, weight.f32(), bias.f32(), n, eps, row);
         });
     }
 
     void matmul(const Weight& weight, const float* x, int64_t n_tokens, float* y, Epilogue epilogue,
-                const Weight& bias, const Weight* reader) override {
+                const Weight& bias, Readers readers) override {
         if (observer_ != nullptr)
             for (int64_t t = 0; t < n_tokens; ++t)
                 observer_->observe(weight, 0, x + t * weight.n_in());
         const DotPlan plan = plan_dot(ops_, weight.view.dtype);
         const float* bias_values = bias.present() ? bias.f32() : nullptr;
-        // Only for the next product, whichever it is: x may be memory that is in use again.
-        if (std::exchange(kept_, nullptr) == x) {
-            panels_.run_on_kept(ops_, pool_, weight, bias_values, epilogue, y);
+        const bool is_packed = take_packed(x, n_tokens);
+        if (is_packed || (plan.quantized && n_tokens > kSmallBatch)) {
+            multiply_panels(plan, weight, x, is_packed, n_tokens, y, epilogue, bias_values,
+                            readers);
         } else if (n_tokens <= kSmallBatch) {
             input_.prepare(ops_, pool_, plan, x, weight.n_in(), n_tokens);
             multiply_rows(ops_, pool_, plan, weight, input_, bias_values, epilogue, y, tiles_);
-        } else if (!plan.quantized) {
-            float_panels_.run(ops_, pool_, plan, weight, x, n_tokens, bias_values, epilogue, y);
-        } else if (epilogue != Epilogue::add && can_keep(weight, n_tokens, reader)) {
-            panels_.run_and_keep(ops_, pool_, plan.format, weight, x, n_tokens, bias_values,
-                                 epilogue, plan_dot(ops_, reader->view.dtype).format);
-            kept_ = y;
         } else {
-            panels_.run(ops_, pool_, plan.format, weight, x, n_tokens, bias_values, epilogue, y);
+            float_panels_.run(ops_, pool_, plan, weight, x, n_tokens, bias_values, epilogue, y);
         }
     }
 
@@ -165,14 +157,20 @@ public:
     void ssm_scan(const SsmScan& scan) override { mamba_.scan(ops_, pool_, scan); }
 
     void gated_group_norm(float* y, const float* z, int64_t z_stride, const Weight& weight,
-                          float eps, int64_t n_tokens, int64_t n, int64_t n_groups) override {
+                          float eps, int64_t n_tokens, int64_t n, int64_t n_groups,
+                          Readers readers) override {
         const int64_t size = n / n_groups;
+        const auto make_group = [&](int64_t t, int64_t i, float* row) {
+            ops_.gated_norm(y + t * n + i, z + t * z_stride + i, weight.f32() + i, size, eps,
+                            row + i);
+        };
+        const bool is_packed = pack_made(n_tokens, n, y, readers, [&](int64_t t, float* row) {
+            for (int64_t i = 0; i < n; i += size) make_group(t, i, row);
+        });
+        if (is_packed) return;
         pool_.parallel_for(n_tokens * n_groups, kGroupGrain, [&](int64_t begin, int64_t end, int) {
-            for (int64_t i = begin; i < end; ++i) {
-                const int64_t t = i / n_groups, offset = i % n_groups * size;
-                ops_.gated_norm(y + t * n + offset, z + t * z_stride + offset,
-                                weight.f32() + offset, size, eps);
-            }
+            for (int64_t i = begin; i < end; ++i)
+                make_group(i / n_groups, i % n_groups * size, y + i / n_groups * n);
         });
     }
 
@@ -209,6 +207,7 @@ public:
 
     void experts(const Weight& up, const Weight& down, const RouterShape& shape, const int32_t* ids,
                  const float* weights, const float* x, int64_t n_tokens, float* y) override {
+        handed_on_ = {};
         experts_.run(ops_, pool_, up, down, shape.n_used, ids, weights, x, n_tokens, y, tiles_,
                      panels_, observer_);
     }
@@ -232,12 +231,68 @@ public:
     }
 
 private:
-    // Whether the results of a product of block formats can be handed to `reader` packed. An
-    // observer wants to see them.
-    bool can_keep(const Weight& weight, int64_t n_tokens, const Weight* reader) const {
-        return reader != nullptr && observer_ == nullptr &&
-               plan_dot(ops_, reader->view.dtype).quantized &&
-               PanelProduct::can_keep(weight.n_out(), n_tokens, pool_.n_threads());
+    // Packs the rows of y instead of storing them, if readers want that.
+    bool pack_made(int64_t n_tokens, int64_t n, const float* y, Readers readers,
+                   const PanelProduct::MakeRow& make) {
+        handed_on_ = {};
+        const QuantFormat format = packed_format(n_tokens, readers);
+        if (format == QuantFormat::count) return false;
+        panels_.pack_made(ops_, pool_, format, n_tokens, n, make);
+        handed_on_ = {y, readers.size()};
+        return true;
+    }
+
+    void norm_rows(int64_t n_tokens, int64_t n, float* y, Readers readers,
+                   const PanelProduct::MakeRow& make) {
+        if (pack_made(n_tokens, n, y, readers, make)) return;
+        pool_.parallel_for(n_tokens, kTokenGrain, [&](int64_t begin, int64_t end, int) {
+            for (int64_t t = begin; t < end; ++t) make(t, y + t * n);
+        });
+    }
+
+    // A product by panels, of x or of what is packed already.
+    void multiply_panels(const DotPlan& plan, const Weight& weight, const float* x, bool is_packed,
+                         int64_t n_tokens, float* y, Epilogue epilogue, const float* bias,
+                         Readers readers) {
+        const QuantFormat next =
+            epilogue == Epilogue::add || handed_on_.n_readers > 0 ||
+                    !PanelProduct::can_pack_results(weight.n_out(), pool_.n_threads())
+                ? QuantFormat::count
+                : packed_format(n_tokens, readers);
+        if (next == QuantFormat::count && !is_packed)
+            return panels_.run(ops_, pool_, plan.format, weight, x, n_tokens, bias, epilogue, y);
+        if (!is_packed) panels_.pack(ops_, pool_, plan.format, x, n_tokens, weight.n_in());
+        if (next == QuantFormat::count)
+            return panels_.multiply_packed(ops_, pool_, weight, bias, epilogue, y);
+        panels_.multiply_and_pack(ops_, pool_, weight, bias, epilogue, next);
+        handed_on_ = {y, readers.size()};
+    }
+
+    // The format for whose weights results can be packed instead of being stored: that of all
+    // readers, products by panels; else none (count). An observer wants to see the values.
+    QuantFormat packed_format(int64_t n_tokens, Readers readers) const {
+        QuantFormat format = QuantFormat::count;
+        if (observer_ != nullptr || n_tokens <= kSmallBatch || !PanelProduct::can_pack(n_tokens))
+            return format;
+        for (const Weight* reader : readers) {
+            const DotPlan plan = plan_dot(ops_, reader->view.dtype);
+            if (!plan.quantized || (format != QuantFormat::count && format != plan.format))
+                return QuantFormat::count;
+            format = plan.format;
+        }
+        return format;
+    }
+
+    // Whether the values of x are those that panels_ has packed. Only for the next products: others
+    // end it, as x may be memory that is in use again.
+    bool take_packed(const float* x, int64_t n_tokens) {
+        if (handed_on_.n_readers == 0 || handed_on_.y != x) {
+            handed_on_ = {};
+            return false;
+        }
+        --handed_on_.n_readers;
+        NEMO_ASSERT(n_tokens == panels_.n_packed());
+        return true;
     }
 
     ThreadPool pool_;
@@ -245,7 +300,11 @@ private:
     MatmulObserver* observer_ = nullptr;
     DotInput input_;
     PanelProduct panels_;
-    const float* kept_ = nullptr;  // the y whose values panels_ keeps instead
+    // The y whose values panels_ has packed, and products that are still to read them.
+    struct {
+        const float* y = nullptr;
+        size_t n_readers = 0;
+    } handed_on_;
     FloatProduct float_panels_;
     Experts experts_;
     Attention attention_;

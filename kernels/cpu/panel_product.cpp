@@ -4,13 +4,12 @@
 #include "kernels/cpu/matmul.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace nemo {
 
 namespace {
 
-// Tokens that meet a panel before it is expanded again; their sums take 129 KB.
-constexpr int64_t kMostTokens = 86 * kTileWidth;
 // Panels that take turns at the same columns: those columns' activations (256 KB) then come from
 // the second-level cache for all but the first of them. Fewer if threads would run out of work.
 constexpr int64_t kMostPanels = 4;
@@ -156,8 +155,7 @@ int64_t PanelProduct::panels_per_piece(int64_t n_out, int n_threads) {
     return std::clamp<int64_t>(n_panels_of(n_out) / (kPiecesPerThread * n_threads), 1, kMostPanels);
 }
 
-void PanelProduct::multiply(const TierOps& ops, ThreadPool& pool, const PackedTokens& in,
-                            const Target& target) {
+void PanelProduct::multiply(const TierOps& ops, ThreadPool& pool, const Target& target) {
     const int64_t n_out = target.weight.n_out(), n_panels = n_panels_of(n_out);
     const int64_t most = panels_per_piece(n_out, pool.n_threads());
     // The last pieces are small, so that threads end together. What is kept comes in whole slices.
@@ -170,24 +168,44 @@ void PanelProduct::multiply(const TierOps& ops, ThreadPool& pool, const PackedTo
     pool.parallel_for(std::ssize(pieces_) - 1, 1, [&](int64_t piece, int64_t, int thread) {
         const int64_t begin = pieces_[static_cast<size_t>(piece)];
         const int64_t end = pieces_[static_cast<size_t>(piece) + 1];
-        multiply_panels(ops, in, target, begin * kPanelRows, end - begin,
+        multiply_panels(ops, packed_, target, begin * kPanelRows, end - begin,
                         threads_[static_cast<size_t>(thread)]);
     });
 }
 
+void PanelProduct::pack_tile(const TierOps& ops, int64_t tile, const float* (&rows)[kTileWidth]) {
+    for (int64_t k = 0; k < packed_.n_columns(); k += kSliceColumns) {
+        packed_.pack(ops, k, tile, rows);
+        for (const float*& row : rows) row += kSliceColumns;
+    }
+}
+
 void PanelProduct::pack(const TierOps& ops, ThreadPool& pool, QuantFormat format, const float* x,
                         int64_t n_tokens, int64_t n, std::span<const int64_t> order) {
-    input_.reset(format, n_tokens, n);
-    pool.parallel_for(input_.n_tiles(), 1, [&](int64_t tile, int64_t, int) {
+    packed_.reset(format, n_tokens, n);
+    pool.parallel_for(packed_.n_tiles(), 1, [&](int64_t tile, int64_t, int) {
         const float* rows[kTileWidth];
         for (int64_t i = 0; i < kTileWidth; ++i) {
-            const int64_t token = input_.token(tile, i);
+            const int64_t token = packed_.token(tile, i);
             rows[i] = x + (order.empty() ? token : order[static_cast<size_t>(token)]) * n;
         }
-        for (int64_t k = 0; k < n; k += kSliceColumns) {
-            input_.pack(ops, k, tile, rows);
-            for (const float*& row : rows) row += kSliceColumns;
+        pack_tile(ops, tile, rows);
+    });
+}
+
+void PanelProduct::pack_made(const TierOps& ops, ThreadPool& pool, QuantFormat format,
+                             int64_t n_tokens, int64_t n, const MakeRow& make) {
+    packed_.reset(format, n_tokens, n);
+    pool.parallel_for(packed_.n_tiles(), 1, [&](int64_t tile, int64_t, int thread) {
+        float* made = threads_[static_cast<size_t>(thread)].rows.get(kTileWidth * n);
+        const float* rows[kTileWidth];
+        const int64_t first = tile * kTileWidth;
+        for (int64_t i = 0; i < kTileWidth; ++i) {
+            const int64_t place = packed_.token(tile, i) - first;
+            if (place == i) make(first + i, made + i * n);
+            rows[i] = made + place * n;
         }
+        pack_tile(ops, tile, rows);
     });
 }
 
@@ -198,31 +216,30 @@ void PanelProduct::run(const TierOps& ops, ThreadPool& pool, QuantFormat format,
     for (int64_t t = 0; t < n_tokens; t += kMostTokens) {
         const int64_t n_block = std::min(kMostTokens, n_tokens - t);
         if (order.empty())
-            pack(ops, pool, format, x + t * n, n_block, n, {});
+            pack(ops, pool, format, x + t * n, n_block, n);
         else
             pack(ops, pool, format, x, n_block, n,
                  order.subspan(static_cast<size_t>(t), static_cast<size_t>(n_block)));
-        multiply(ops, pool, input_,
-                 {weight, bias, epilogue, n_block, y + t * weight.n_out(), nullptr});
+        multiply_packed(ops, pool, weight, bias, epilogue, y + t * weight.n_out());
     }
 }
 
-bool PanelProduct::can_keep(int64_t n_out, int64_t n_tokens, int n_threads) {
-    return n_tokens <= kMostTokens && panels_per_piece(n_out, n_threads) == kMostPanels;
+void PanelProduct::multiply_packed(const TierOps& ops, ThreadPool& pool, const Weight& weight,
+                                   const float* bias, Epilogue epilogue, float* y) {
+    NEMO_ASSERT(weight.n_in() == packed_.n_columns());
+    multiply(ops, pool, {weight, bias, epilogue, packed_.n_tokens(), y, nullptr});
 }
 
-void PanelProduct::run_and_keep(const TierOps& ops, ThreadPool& pool, QuantFormat format,
-                                const Weight& weight, const float* x, int64_t n_tokens,
-                                const float* bias, Epilogue epilogue, QuantFormat next) {
-    pack(ops, pool, format, x, n_tokens, weight.n_in(), {});
-    kept_.reset(next, n_tokens, weight.n_out());
-    multiply(ops, pool, input_, {weight, bias, epilogue, n_tokens, nullptr, &kept_});
+bool PanelProduct::can_pack_results(int64_t n_out, int n_threads) {
+    return panels_per_piece(n_out, n_threads) == kMostPanels;
 }
 
-void PanelProduct::run_on_kept(const TierOps& ops, ThreadPool& pool, const Weight& weight,
-                               const float* bias, Epilogue epilogue, float* y) {
-    NEMO_ASSERT(weight.n_in() == kept_.n_columns());
-    multiply(ops, pool, kept_, {weight, bias, epilogue, kept_.n_tokens(), y, nullptr});
+void PanelProduct::multiply_and_pack(const TierOps& ops, ThreadPool& pool, const Weight& weight,
+                                     const float* bias, Epilogue epilogue, QuantFormat next) {
+    NEMO_ASSERT(weight.n_in() == packed_.n_columns());
+    results_.reset(next, packed_.n_tokens(), weight.n_out());
+    multiply(ops, pool, {weight, bias, epilogue, packed_.n_tokens(), nullptr, &results_});
+    std::swap(packed_, results_);
 }
 
 }  // namespace nemo

@@ -4,7 +4,7 @@
 // tokens in register tiles of 6 while it is in the first-level cache: the mapped file is read and
 // decoded once per call, and no repacked copy of it exists. The results are those of strips
 // (matmul.h), bit for bit. Activations are quantized and packed once per call (packed_tokens.h), or
-// already by the product before, tile by tile while its results are in cache.
+// already by the norm or the product that makes them, tile by tile while they are in cache.
 #pragma once
 
 #include "core/thread_pool.h"
@@ -14,6 +14,7 @@
 #include "kernels/cpu/tier.h"
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -29,20 +30,32 @@ public:
              const float* x, int64_t n_tokens, const float* bias, Epilogue epilogue, float* y,
              std::span<const int64_t> order = {});
 
-    // Results can also be kept, packed, for one product with weights of the format `next`: they are
-    // then neither written to memory nor read back. Same bits.
+    // In two steps: tokens are packed for weights of a format, then multiplied any number of times,
+    // until others are packed. What is packed where it is made is neither written to memory nor
+    // read back. Same bits as run.
 
-    // Whether n_tokens results of n_out values can be kept, where no epilogue needs the old ones.
-    static bool can_keep(int64_t n_out, int64_t n_tokens, int n_threads);
-    void run_and_keep(const TierOps& ops, ThreadPool& pool, QuantFormat format,
-                      const Weight& weight, const float* x, int64_t n_tokens, const float* bias,
-                      Epilogue epilogue, QuantFormat next);
-    // As run, of what the last run_and_keep kept.
-    void run_on_kept(const TierOps& ops, ThreadPool& pool, const Weight& weight, const float* bias,
-                     Epilogue epilogue, float* y);
+    static bool can_pack(int64_t n_tokens) { return n_tokens <= kMostTokens; }
+    int64_t n_packed() const { return packed_.n_tokens(); }
+    void pack(const TierOps& ops, ThreadPool& pool, QuantFormat format, const float* x,
+              int64_t n_tokens, int64_t n, std::span<const int64_t> order = {});
+    // Of rows that are made only for this; calls may run at once.
+    using MakeRow = std::function<void(int64_t token, float* row)>;
+    void pack_made(const TierOps& ops, ThreadPool& pool, QuantFormat format, int64_t n_tokens,
+                   int64_t n, const MakeRow& make);
+    void multiply_packed(const TierOps& ops, ThreadPool& pool, const Weight& weight,
+                         const float* bias, Epilogue epilogue, float* y);
+    // Packs the results instead, for weights of the format `next`, where no epilogue needs the old
+    // ones.
+    static bool can_pack_results(int64_t n_out, int n_threads);
+    void multiply_and_pack(const TierOps& ops, ThreadPool& pool, const Weight& weight,
+                           const float* bias, Epilogue epilogue, QuantFormat next);
 
 private:
+    // Tokens that meet a panel before it is expanded again; their sums take 129 KB.
+    static constexpr int64_t kMostTokens = 86 * kTileWidth;
+
     struct ThreadScratch {
+        ScratchBuffer<float> rows;  // of a tile
         ScratchBuffer<unsigned char> panel;
         ScratchBuffer<float> panel_scales;
         ScratchBuffer<float> sums;  // [panels][tokens][64]
@@ -57,10 +70,8 @@ private:
         PackedTokens* keep;
     };
     static int64_t panels_per_piece(int64_t n_out, int n_threads);
-    void pack(const TierOps& ops, ThreadPool& pool, QuantFormat format, const float* x,
-              int64_t n_tokens, int64_t n, std::span<const int64_t> order);
-    void multiply(const TierOps& ops, ThreadPool& pool, const PackedTokens& in,
-                  const Target& target);
+    void pack_tile(const TierOps& ops, int64_t tile, const float* (&rows)[kTileWidth]);
+    void multiply(const TierOps& ops, ThreadPool& pool, const Target& target);
     // Rows [first_row, first_row + 64 * n_panels).
     static void multiply_panels(const TierOps& ops, const PackedTokens& in, const Target& target,
                                 int64_t first_row, int64_t n_panels, ThreadScratch& scratch);
@@ -72,7 +83,7 @@ private:
     static void keep_tile(const TierOps& ops, const Target& target, int64_t first_row,
                           int64_t n_panels, int64_t tile, const float* sums);
 
-    PackedTokens input_, kept_;
+    PackedTokens packed_, results_;
     std::vector<int64_t> pieces_;  // first panels, and the end
     std::vector<ThreadScratch> threads_;
 };

@@ -177,8 +177,9 @@ struct TierOps {
     void (*rms_norm)(const float* x, const float* weight, int64_t n, float eps, float* y);
     void (*layer_norm)(const float* x, const float* weight, const float* bias, int64_t n, float eps,
                        float* y);
-    // y = rms_norm(y * silu(z)) * weight.
-    void (*gated_norm)(float* y, const float* z, const float* weight, int64_t n, float eps);
+    // y = rms_norm(x * silu(z)) * weight. y may be x.
+    void (*gated_norm)(const float* x, const float* z, const float* weight, int64_t n, float eps,
+                       float* y);
 
     AttentionOps attention;
 };

@@ -41,10 +41,11 @@ void layer_norm(const float* x, const float* weight, const float* bias, int64_t 
     });
 }
 
-void gated_norm(float* y, const float* z, const float* weight, int64_t n, float eps) {
+void gated_norm(const float* x, const float* z, const float* weight, int64_t n, float eps,
+                float* y) {
     Vec16 squares = splat(0.0f);
     for_each_16(n, [&](auto load_at, auto store_at) {
-        const Vec16 v = load_at(y) * silu(load_at(z));
+        const Vec16 v = load_at(x) * silu(load_at(z));
         store_at(y, v);
         squares = fma(v, v, squares);
     });

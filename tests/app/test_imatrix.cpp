@@ -39,11 +39,11 @@ public:
         inner_.embed(table, tokens, y);
     }
     void rms_norm(const float* x, const Weight& weight, float eps, int64_t n_tokens, int64_t n,
-                  float* y) override {
+                  float* y, Readers) override {
         inner_.rms_norm(x, weight, eps, n_tokens, n, y);
     }
     void layer_norm(const float* x, const Weight& weight, const Weight& bias, float eps,
-                    int64_t n_tokens, int64_t n, float* y) override {
+                    int64_t n_tokens, int64_t n, float* y, Readers) override {
         inner_.layer_norm(x, weight, bias, eps, n_tokens, n, y);
     }
     void rope(const RotaryShape& rotary, int64_t n_heads, int64_t head_dim, int64_t position,
@@ -51,7 +51,7 @@ public:
         inner_.rope(rotary, n_heads, head_dim, position, n_tokens, x);
     }
     void matmul(const Weight& weight, const float* x, int64_t n_tokens, float* y, Epilogue epilogue,
-                const Weight& bias, const Weight*) override {
+                const Weight& bias, Readers) override {
         for (int64_t t = 0; t < n_tokens; ++t) add_row(weight, 0, x + t * weight.n_in());
         inner_.matmul(weight, x, n_tokens, y, epilogue, bias);
     }
@@ -62,7 +62,8 @@ public:
     }
     void ssm_scan(const SsmScan& scan) override { inner_.ssm_scan(scan); }
     void gated_group_norm(float* y, const float* z, int64_t z_stride, const Weight& weight,
-                          float eps, int64_t n_tokens, int64_t n, int64_t n_groups) override {
+                          float eps, int64_t n_tokens, int64_t n, int64_t n_groups,
+                          Readers) override {
         inner_.gated_group_norm(y, z, z_stride, weight, eps, n_tokens, n, n_groups);
     }
     void kv_append(const float* rows, int64_t n_tokens, int64_t position,

@@ -422,7 +422,7 @@ TEST_CASE("matmul: results that only the next product reads, handed on without b
                 const std::vector<float> twos = hidden;
                 const auto hand_on = [&] {
                     backend->matmul(up.weight(), x.data(), n_tokens, hidden.data(), Epilogue::relu2,
-                                    bias.weight(), &reader);
+                                    bias.weight(), {&reader});
                 };
                 hand_on();
                 CHECK(hidden == twos);

@@ -35,19 +35,19 @@ public:
         inner_.embed(table, tokens, y);
     }
     void rms_norm(const float* x, const Weight& weight, float eps, int64_t n_tokens, int64_t n,
-                  float* y) override {
+                  float* y, Readers readers) override {
         count();
-        inner_.rms_norm(x, weight, eps, n_tokens, n, y);
+        inner_.rms_norm(x, weight, eps, n_tokens, n, y, readers);
     }
     void layer_norm(const float* x, const Weight& weight, const Weight& bias, float eps,
-                    int64_t n_tokens, int64_t n, float* y) override {
+                    int64_t n_tokens, int64_t n, float* y, Readers readers) override {
         count();
-        inner_.layer_norm(x, weight, bias, eps, n_tokens, n, y);
+        inner_.layer_norm(x, weight, bias, eps, n_tokens, n, y, readers);
     }
     void matmul(const Weight& weight, const float* x, int64_t n_tokens, float* y, Epilogue epilogue,
-                const Weight& bias, const Weight* reader) override {
+                const Weight& bias, Readers readers) override {
         count();
-        inner_.matmul(weight, x, n_tokens, y, epilogue, bias, reader);
+        inner_.matmul(weight, x, n_tokens, y, epilogue, bias, readers);
     }
     void conv_silu(const Mamba2Shape& shape, const float* xbc, int64_t x_stride,
                    const Weight& weight, const Weight& bias, float* state, int64_t n_tokens,
@@ -60,9 +60,10 @@ public:
         inner_.ssm_scan(scan);
     }
     void gated_group_norm(float* y, const float* z, int64_t z_stride, const Weight& weight,
-                          float eps, int64_t n_tokens, int64_t n, int64_t n_groups) override {
+                          float eps, int64_t n_tokens, int64_t n, int64_t n_groups,
+                          Readers readers) override {
         count();
-        inner_.gated_group_norm(y, z, z_stride, weight, eps, n_tokens, n, n_groups);
+        inner_.gated_group_norm(y, z, z_stride, weight, eps, n_tokens, n, n_groups, readers);
     }
     void rope(const RotaryShape& rotary, int64_t n_heads, int64_t head_dim, int64_t position,
               int64_t n_tokens, float* x) override {
