@@ -11,8 +11,10 @@ namespace {
 // the processor's own prefetching busy. One token is divided over as many cores as there may be.
 constexpr int64_t kConvTokens = 32, kConvChannels = 2560, kConvChannelsOfFew = 256;
 
-// Heads of a scan task: neighbours share B and C, and cache lines of dt.
-constexpr int64_t kScanHeads = 4;
+// Heads of a scan task, at most: neighbours share cache lines of dt and, of many tokens, the B and
+// C that the task gathers. Fewer if threads would run out of work.
+constexpr int64_t kScanHeads = 16, kScanHeadsOfOneToken = 4;
+constexpr int64_t kTasksPerThread = 4;
 // Tokens whose B, C and dt a task gathers at a time: they stay in the second-level cache while the
 // heads follow one another, and the state of one head stays in the first level.
 constexpr int64_t kScanTile = 64;
@@ -31,10 +33,12 @@ void update_conv_state(const Mamba2Shape& shape, const float* xbc, int64_t x_str
     }
 }
 
-// The most heads, up to kScanHeads, that divide the heads of a group.
-int64_t heads_per_task(const Mamba2Shape& shape) {
+// A divisor of the heads of a group.
+int64_t heads_per_task(const Mamba2Shape& shape, int64_t n_tokens, int n_threads) {
     const int64_t per_group = shape.n_heads / shape.n_groups;
-    int64_t n = std::min(kScanHeads, per_group);
+    const int64_t most = n_tokens == 1 ? kScanHeadsOfOneToken : kScanHeads;
+    int64_t n = std::clamp<int64_t>(shape.n_heads / (kTasksPerThread * n_threads), 1,
+                                    std::min(most, per_group));
     while (per_group % n != 0) --n;
     return n;
 }
@@ -155,7 +159,7 @@ void Mamba::conv_silu(const TierOps& ops, ThreadPool& pool, const Mamba2Shape& s
 }
 
 void Mamba::scan(const TierOps& ops, ThreadPool& pool, const SsmScan& scan) {
-    const int64_t n_heads = heads_per_task(scan.shape);
+    const int64_t n_heads = heads_per_task(scan.shape, scan.n_tokens, pool.n_threads());
     pool.parallel_for(scan.shape.n_heads, n_heads, [&](int64_t first, int64_t, int thread) {
         ScanTask(ops, scan, first, n_heads, scratch_[static_cast<size_t>(thread)]).run();
     });

@@ -188,9 +188,21 @@ NEMO_INLINE void scan_tokens(const ScanJob& job, int64_t t) {
         for (int i = 0; i < kTokens; ++i) scan_last_columns(job, t + i, p);
 }
 
+// The rows of a head are short and far apart: hardware does not see them coming.
+NEMO_INLINE void fetch_rows(const ScanJob& job, int64_t t) {
+    const int64_t end = t + kScanTokens < job.n_tokens ? t + kScanTokens : job.n_tokens;
+    for (; t < end; ++t)
+        for (int64_t p = 0; p < job.head_dim; p += 16) {
+            __builtin_prefetch(job.x + t * job.x_stride + p);
+            __builtin_prefetch(job.y + t * job.y_stride + p, 1);
+        }
+}
+
 void scan(const ScanJob& job) {
     int64_t t = 0;
-    for (; t + kScanTokens <= job.n_tokens; t += kScanTokens)
+    for (; t + kScanTokens <= job.n_tokens; t += kScanTokens) {
+        fetch_rows(job, t + 2 * kScanTokens);
         scan_tokens<kScanTokens, kScanVectors>(job, t);
+    }
     for (; t < job.n_tokens; ++t) scan_tokens<1, kOneScanVectors>(job, t);
 }

@@ -44,7 +44,13 @@ void layer_norm(const float* x, const float* weight, const float* bias, int64_t 
 void gated_norm(const float* x, const float* z, const float* weight, int64_t n, float eps,
                 float* y) {
     Vec16 squares = splat(0.0f);
+    // A page ahead, as hardware does not look beyond one.
+    const float *ahead_x = x + 1024, *ahead_z = z + 1024;
     for_each_16(n, [&](auto load_at, auto store_at) {
+        __builtin_prefetch(ahead_x);
+        __builtin_prefetch(ahead_z);
+        ahead_x += 16;
+        ahead_z += 16;
         const Vec16 v = load_at(x) * silu(load_at(z));
         store_at(y, v);
         squares = fma(v, v, squares);

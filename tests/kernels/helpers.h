@@ -67,6 +67,15 @@ inline TestTensor random_tensor(DType dtype, std::array<int64_t, 4> dims, uint32
     return make_tensor(dtype, dims, std::move(bytes));
 }
 
+inline std::vector<float> run_matmul(Backend& backend, const TestTensor& weight,
+                                     const std::vector<float>& x, int64_t n_tokens,
+                                     Epilogue epilogue = Epilogue::store, const Weight& bias = {},
+                                     float start = 0.0f) {
+    std::vector<float> y(static_cast<size_t>(n_tokens * weight.view.dims[1]), start);
+    backend.matmul(weight.weight(), x.data(), n_tokens, y.data(), epilogue, bias);
+    return y;
+}
+
 // The result of run(backend) with one thread, after checking that 2 and 5 threads give the same
 // bits.
 template <class Run>

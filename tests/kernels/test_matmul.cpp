@@ -67,15 +67,6 @@ Expected product(const std::vector<float>& w, const std::vector<float>& x, int64
     return expected;
 }
 
-std::vector<float> run_matmul(Backend& backend, const TestTensor& weight,
-                              const std::vector<float>& x, int64_t n_tokens,
-                              Epilogue epilogue = Epilogue::store, const Weight& bias = {},
-                              float start = 0.0f) {
-    std::vector<float> y(static_cast<size_t>(n_tokens * weight.view.dims[1]), start);
-    backend.matmul(weight.weight(), x.data(), n_tokens, y.data(), epilogue, bias);
-    return y;
-}
-
 void check_matmul(DType dtype, int64_t n_in, int64_t n_out, int64_t n_tokens,
                   double tolerance = kTolerance) {
     CAPTURE(dtype_info(dtype).name);
@@ -395,51 +386,6 @@ TEST_CASE("matmul: epilogues and bias") {
             CHECK(all[i] == (biased[i] > 0 ? biased[i] * biased[i] : 0.0f));
         }
     }
-}
-
-TEST_CASE("matmul: results that only the next product reads, handed on without being stored") {
-    constexpr int64_t kIn = 256, kOut = 40;
-    const auto check = [&](DType up_type, DType down_type, int64_t n_hidden, int64_t n_tokens) {
-        CAPTURE(dtype_info(up_type).name);
-        CAPTURE(dtype_info(down_type).name);
-        CAPTURE(n_hidden);
-        CAPTURE(n_tokens);
-        const TestTensor up = random_tensor(up_type, {kIn, n_hidden, 1, 1}, 1);
-        const TestTensor down = random_tensor(down_type, {n_hidden, kOut, 1, 1}, 2);
-        const TestTensor bias = f32_tensor({n_hidden, 1, 1, 1}, random_values(n_hidden, 3));
-        const std::vector<float> x = random_values(kIn * n_tokens, 4);
-        const Weight reader = down.weight();
-        for (const CpuTier tier : tiers_here())
-            for (const int n_threads : {1, 2}) {
-                CAPTURE(name_of(tier));
-                CAPTURE(n_threads);
-                const auto backend = make_cpu_backend(n_threads, tier);
-                const std::vector<float> expected = run_matmul(
-                    *backend, down,
-                    run_matmul(*backend, up, x, n_tokens, Epilogue::relu2, bias.weight()),
-                    n_tokens);
-                std::vector<float> hidden(static_cast<size_t>(n_hidden * n_tokens), 2.0f);
-                const std::vector<float> twos = hidden;
-                const auto hand_on = [&] {
-                    backend->matmul(up.weight(), x.data(), n_tokens, hidden.data(), Epilogue::relu2,
-                                    bias.weight(), {&reader});
-                };
-                hand_on();
-                CHECK(hidden == twos);
-                CHECK(run_matmul(*backend, down, hidden, n_tokens) == expected);
-                // Only once, and only to the next product.
-                const std::vector<float> of_twos = run_matmul(*backend, down, twos, n_tokens);
-                CHECK(run_matmul(*backend, down, hidden, n_tokens) == of_twos);
-                hand_on();
-                run_matmul(*backend, up, x, 1);
-                CHECK(run_matmul(*backend, down, hidden, n_tokens) == of_twos);
-            }
-    };
-    check(DType::q4_k, DType::q6_k, 2304, 17);
-    check(DType::q4_k, DType::q4_k, 2048, 33);
-    check(DType::q5_0, DType::q5_0, 2144, 21);  // the last slice has 96 columns
-    check(DType::q6_k, DType::q8_0, 2080, 18);  // 32
-    check(DType::q8_0, DType::q5_1, 2112, 19);
 }
 
 TEST_CASE("matmul: NaN and infinity in F16 weights and in activations come through") {
