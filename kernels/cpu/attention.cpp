@@ -78,6 +78,7 @@ public:
           n_sharing_(n_sharing(call.shape)),
           dim_(call.keys.layout.padded_dim()) {
         scale_queries();
+        if (integer_keys()) quantize_queries();
     }
 
     int64_t n_tokens() const { return n_tokens_; }
@@ -143,6 +144,16 @@ private:
         }
     }
 
+    // Keys in Q8_0 meet integers, whatever the number of queries.
+    bool integer_keys() const { return call_.keys.layout.type == DType::q8_0; }
+
+    void quantize_queries() {
+        pairs_ = scratch_.pairs.get(n_queries() * dim_ / 2);
+        factors_ = scratch_.factors.get(n_queries());
+        for (int64_t i = 0; i < n_queries(); ++i)
+            ops_.quantize_query(queries_ + i * dim_, dim_, pairs_ + i * dim_ / 2, factors_ + i);
+    }
+
     int64_t rows_seen(int64_t page, int64_t token) const {
         const int64_t n = call_.position + first_token_ + token + 1 - page * kKvPageRows;
         return std::min(n, kKvPageRows);
@@ -177,11 +188,21 @@ private:
         const int64_t query = first_seeing(page) * n_sharing_, n_rows = rows_scored(page);
         const float* queries = queries_ + query * dim_;
         scores += query * kKvPageRows;
+        if (integer_keys()) {
+            ops_.score_codes({.from = cache_rows(call_.keys, page, 0, n_rows),
+                              .next = rows_of(call_.values, page, 0),
+                              .pairs = pairs_ + query * dim_ / 2,
+                              .factors = factors_ + query,
+                              .n_queries = n_queries() - query,
+                              .scores = scores,
+                              .scores_stride = kKvPageRows,
+                              .scratch = scratch_.slice.get(kSliceRows * dim_)});
+            return;
+        }
         if (few_queries()) {
             cache_ops(ops_, call_.keys.layout.type)
                 .score_few({.from = cache_rows(call_.keys, page, 0, n_rows),
-                            .next = {rows_of(call_.values, page, 0),
-                                     rows_of(call_.values, page, kGroupRows)},
+                            .next = rows_of(call_.values, page, 0),
                             .queries = queries,
                             .n_queries = n_queries() - query,
                             .scores = scores,
@@ -215,10 +236,7 @@ private:
     }
 
     void weigh_few(int64_t page, bool read_on, const float* scores, const PartialResults& results) {
-        NextRows next = {};
-        if (read_on)
-            next = {rows_of(call_.keys, page + 1, 0),
-                    rows_of(call_.keys, page + 1, rows_scored(page + 1) / 2)};
+        const unsigned char* next = read_on ? rows_of(call_.keys, page + 1, 0) : nullptr;
         for (int64_t t = first_seeing(page); t < n_tokens_; ++t)
             cache_ops(ops_, call_.values.layout.type)
                 .weigh_few({.from = cache_rows(call_.values, page, 0, rows_seen(page, t)),
@@ -226,7 +244,8 @@ private:
                             .weights = scores + t * n_sharing_ * kKvPageRows,
                             .weights_stride = kKvPageRows,
                             .n_queries = n_sharing_,
-                            .sums = results.sums + t * results.token_stride * dim_});
+                            .sums = results.sums + t * results.token_stride * dim_,
+                            .scratch = scratch_.slice.get(kSliceRows * dim_)});
     }
 
     void weigh_slices(int64_t page, bool read_on, const float* scores,
@@ -264,6 +283,8 @@ private:
     int64_t n_sharing_;
     int64_t dim_;
     float* queries_ = nullptr;
+    int32_t* pairs_ = nullptr;
+    float* factors_ = nullptr;
 };
 
 }  // namespace

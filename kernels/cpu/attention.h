@@ -37,6 +37,8 @@ public:
 
     struct ThreadScratch {
         ScratchBuffer<float> queries;
+        ScratchBuffer<int32_t> pairs;  // of quantized queries
+        ScratchBuffer<float> factors;
         ScratchBuffer<float> scores;
         ScratchBuffer<float> slice;
         // Of a page, and of a span and all spans before it.

@@ -2,8 +2,10 @@
 //
 // For many queries they work on slices of 32 cache rows as fp32, in the order [dim / 16][32][16]:
 // every address of an inner loop is then a constant away from one pointer. For few queries, which
-// wait for memory, they work on the cache rows as they are. Both give the same bits. `dim` is a
-// multiple of 32 (kernels/kv_cache.h).
+// wait for memory, they work on the cache rows as they are. Both give the same bits. Keys in Q8_0
+// meet queries in 16 bits, as integers: that takes half the time, and the rounding of the query
+// counts for less than a hundredth of that of the keys. `dim` is a multiple of 32
+// (kernels/kv_cache.h).
 #pragma once
 
 #include <cstdint>
@@ -13,17 +15,16 @@ namespace nemo {
 constexpr int64_t kSliceRows = 32;
 constexpr int64_t kGroupRows = 8;
 
+// How far few queries fetch ahead: at least 8 KiB, a whole number of slices.
+constexpr int64_t rows_ahead(int64_t row_bytes) {
+    return (8191 / (kSliceRows * row_bytes) + 1) * kSliceRows;
+}
+
 struct CacheRows {
     const unsigned char* rows;
     int64_t row_bytes;
     int64_t n_rows;
     int64_t dim;
-};
-
-// What few queries will read after these rows, to be fetched ahead: the two groups of kGroupRows
-// rows that come first. Null: nothing.
-struct NextRows {
-    const unsigned char* groups[2];
 };
 
 // A slice from rows of a cache; its other rows are left as they are.
@@ -55,11 +56,11 @@ struct WeighJob {
     float* sums;  // [n_queries, dim]
 };
 
-// The same from rows of a cache; n_rows is a multiple of 16. The two halves of the rows are read
-// side by side: memory answers two streams faster than one.
+// The same from rows of a cache; n_rows is a multiple of 16.
 struct ScoreFewJob {
     CacheRows from;
-    NextRows next;
+    // As many bytes as rows_ahead have that will be needed then, or null.
+    const unsigned char* next;
     const float* queries;  // [n_queries, dim]
     int64_t n_queries;
     float* scores;
@@ -67,11 +68,25 @@ struct ScoreFewJob {
 };
 struct WeighFewJob {
     CacheRows from;
-    NextRows next;
+    const unsigned char* next;  // as in ScoreFewJob
     const float* weights;
     int64_t weights_stride;
     int64_t n_queries;
-    float* sums;  // [n_queries, dim]
+    float* sums;     // [n_queries, dim]
+    float* scratch;  // [kSliceRows, dim]
+};
+
+// Scores of any number of queries against Q8_0 rows: the factor of the query times the sum over the
+// blocks, in order, of factor of the block * sum of the products of the codes.
+struct ScoreCodesJob {
+    CacheRows from;  // n_rows, rounded up to a multiple of kSliceRows, is read and scored
+    const unsigned char* next;  // as in ScoreFewJob
+    const int32_t* pairs;       // [n_queries, dim / 2], by quantize_query
+    const float* factors;       // [n_queries]
+    int64_t n_queries;
+    float* scores;
+    int64_t scores_stride;
+    float* scratch;  // [kSliceRows, dim]
 };
 
 // Of some of the scores s that a softmax is taken over: the largest, and the sum of
@@ -84,7 +99,7 @@ struct SoftmaxPart {
 // Of one number format.
 struct CacheOps {
     void (*slice)(const SliceJob& job);
-    void (*score_few)(const ScoreFewJob& job);
+    void (*score_few)(const ScoreFewJob& job);  // null for Q8_0
     void (*weigh_few)(const WeighFewJob& job);
 };
 
@@ -94,6 +109,10 @@ struct AttentionOps {
     CacheOps q8_0;
     void (*score)(const ScoreJob& job);
     void (*weigh)(const WeighJob& job);
+    // The codes of a query [dim], of 16 bits in an order of the tier's, and their factor: NaN if a
+    // value is not finite.
+    void (*quantize_query)(const float* query, int64_t dim, int32_t* pairs, float* factor);
+    void (*score_codes)(const ScoreCodesJob& job);
     // Replaces n > 0 scores by exp(s - largest); those up to the next multiple of 16 by zeros.
     SoftmaxPart (*exponentials)(float* scores, int64_t n);
     // Adds the weighted sums [dim] of another part of the same softmax.

@@ -4,12 +4,15 @@
 constexpr int kNativeLanes = 8;
 typedef float NativeF __attribute__((vector_size(32)));
 typedef uint32_t NativeU __attribute__((vector_size(32)));
+typedef int32_t NativeI __attribute__((vector_size(32)));
+typedef int16_t NativeWords __attribute__((vector_size(32)));
 
 // Sizes of the register blocks; they do not influence results.
 constexpr int kFloatRows = 2, kFloatTokens = 2;
 constexpr int kScanTokens = 2, kScanVectors = 1, kOneScanVectors = 2;
 constexpr int kScoreRows = 4, kWeighVectors = 4;
 constexpr int kFewRows = 2, kFewQueries = 2;
+constexpr int kKeyVectors = 2, kKeyQueries = 2;
 
 NEMO_INLINE NativeF fma_native(NativeF a, NativeF b, NativeF c) {
     return _mm256_fmadd_ps(a, b, c);
@@ -47,6 +50,21 @@ NEMO_INLINE NativeF load_bf16_native(const void* p) {
 NEMO_INLINE NativeF load_i8_native(const void* p) {
     return _mm256_cvtepi32_ps(
         _mm256_cvtepi8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p))));
+}
+
+NEMO_INLINE NativeI load_parts_native(const unsigned char* p, int64_t stride) {
+    return reinterpret_cast<NativeI>(_mm256_loadu2_m128i(
+        reinterpret_cast<const __m128i*>(p + stride), reinterpret_cast<const __m128i*>(p)));
+}
+
+NEMO_INLINE void transpose_parts_native(NativeI* v) {
+    const auto at = [v](int i) { return reinterpret_cast<__m256i>(v[i]); };
+    const __m256i a = _mm256_unpacklo_epi32(at(0), at(1)), b = _mm256_unpackhi_epi32(at(0), at(1));
+    const __m256i c = _mm256_unpacklo_epi32(at(2), at(3)), d = _mm256_unpackhi_epi32(at(2), at(3));
+    v[0] = reinterpret_cast<NativeI>(_mm256_unpacklo_epi64(a, c));
+    v[1] = reinterpret_cast<NativeI>(_mm256_unpackhi_epi64(a, c));
+    v[2] = reinterpret_cast<NativeI>(_mm256_unpacklo_epi64(b, d));
+    v[3] = reinterpret_cast<NativeI>(_mm256_unpackhi_epi64(b, d));
 }
 
 NEMO_INLINE float load_half(const void* p) {

@@ -1,8 +1,8 @@
 // Attention (kernels/cpu/attention_jobs.h). A tier file defines before
-//   kScoreRows (dividing 16), kWeighVectors, kFewRows (even, dividing 16), kFewQueries: sizes of the
-//   register blocks, without influence on results; load_i8_native(const void*): int8 as fp32;
+//   kScoreRows (dividing 16), kWeighVectors, kFewRows (even, dividing 16), kFewQueries: sizes of
+//   the register blocks, without influence on results; load_i8_native(const void*): int8 as fp32;
 //   sums_native(const NativeF* v): the sums of the lanes of kNativeLanes vectors, each in
-//   sum_native's order.
+//   sum_native's order; what kernels/cpu/tier_q8_keys.inl wants.
 
 // ---- slices
 
@@ -13,7 +13,8 @@ struct Values32 {
 
 struct F32CacheRow {
     static constexpr int64_t kBlockBytes = 128;
-    static NEMO_INLINE_MEMBER Values32 load32(const unsigned char* block) {
+    static constexpr bool kHasFactors = false;
+    static NEMO_INLINE_MEMBER Values32 load32(const unsigned char* block, const float* = nullptr) {
         const auto* values = reinterpret_cast<const float*>(block);
         return {load(values), load(values + 16)};
     }
@@ -21,7 +22,8 @@ struct F32CacheRow {
 
 struct F16CacheRow {
     static constexpr int64_t kBlockBytes = 64;
-    static NEMO_INLINE_MEMBER Values32 load32(const unsigned char* block) {
+    static constexpr bool kHasFactors = false;
+    static NEMO_INLINE_MEMBER Values32 load32(const unsigned char* block, const float* = nullptr) {
         const auto load16 = [&](const unsigned char* p) {
             return generate<16>([&](int lane) { return load_f16_native(p + 2 * lane); });
         };
@@ -32,15 +34,62 @@ struct F16CacheRow {
 // An F16 factor, then the codes.
 struct Q8CacheRow {
     static constexpr int64_t kBlockBytes = 34;
-    static NEMO_INLINE_MEMBER Values32 load32(const unsigned char* block) {
-        // More bytes than the factor's two, but all inside the block.
-        const Vec16 factor = splat(load_f16_native(block)[0]);
+    static constexpr bool kHasFactors = true;
+    static NEMO_INLINE_MEMBER Values32 load32(const unsigned char* block, const float* factor) {
+        const Vec16 factors = splat(*factor);
         const auto load16 = [&](const unsigned char* p) {
-            return factor * generate<16>([&](int lane) { return load_i8_native(p + lane); });
+            return factors * generate<16>([&](int lane) { return load_i8_native(p + lane); });
         };
         return {load16(block + 2), load16(block + 18)};
     }
+    static NEMO_INLINE_MEMBER Values32 load32(const unsigned char* block) {
+        // More bytes than the factor's two, but all inside the block.
+        const float factor = load_f16_native(block)[0];
+        return load32(block, &factor);
+    }
 };
+
+// The factors of n_rows rows of Q8_0 in two steps, with something between them: many small stores
+// are not seen by a large load as long as they are under way.
+NEMO_INLINE void copy_factors(const unsigned char* rows, int64_t row_bytes, int64_t n_rows,
+                              int64_t n_blocks, uint16_t* halves) {
+    for (int64_t r = 0; r < n_rows; ++r, rows += row_bytes)
+#pragma GCC unroll 4
+        for (int64_t b = 0; b < n_blocks; ++b)
+            __builtin_memcpy(halves + b * n_rows + r, rows + b * Q8CacheRow::kBlockBytes,
+                             sizeof *halves);
+}
+// n, rounded up to a multiple of 16.
+NEMO_INLINE void widen_factors(const uint16_t* halves, int64_t n, float* factors) {
+    for (int64_t i = 0; i < n; i += 16)
+        store(factors + i,
+              generate<16>([&](int lane) { return load_f16_native(halves + i + lane); }));
+}
+
+// ---- common
+
+// Rows as long as most models have them are worth their own code: addresses are constants then.
+constexpr int kUsualDim = 128, kAnyDim = 0;
+template <class Row, int kDim>
+NEMO_INLINE CacheRows known_rows(CacheRows rows) {
+    if constexpr (kDim != kAnyDim) {
+        rows.dim = kDim;
+        rows.row_bytes = kDim / 32 * Row::kBlockBytes;
+    }
+    return rows;
+}
+
+template <int kValue>
+struct Constant {
+    static constexpr int value = kValue;
+};
+
+// Calls function(Constant<size>, first) for blocks of kMost of n things, then for smaller ones.
+template <int kMost, class Function>
+NEMO_INLINE void in_blocks(int64_t n, Function function, int64_t first = 0) {
+    for (; first + kMost <= n; first += kMost) function(Constant<kMost>{}, first);
+    if constexpr (kMost > 1) in_blocks<kMost - 1>(n, function, first);
+}
 
 template <class Row>
 void load_slice(const SliceJob& job) {
@@ -100,28 +149,31 @@ void score_rows(const ScoreJob& job) {
                   score_16(job.slice + 16 * r, job.queries + i * job.dim, job.dim));
 }
 
-// A block of what few queries fetch ahead.
+// What few queries fetch while they read row number `row` of the job's: what lies rows_ahead rows
+// behind it, or of what comes after the job's. A line or two with every block: all at once, the
+// fetches would hold up the loads behind them. They go to the second-level cache, where more can be
+// on their way.
+NEMO_INLINE const unsigned char* ahead_of(const CacheRows& from, int64_t row,
+                                          const unsigned char* next) {
+    const int64_t ahead = row + rows_ahead(from.row_bytes);
+    if (ahead < from.n_rows) return from.rows + ahead * from.row_bytes;
+    return next != nullptr ? next + (ahead - from.n_rows) * from.row_bytes
+                           : from.rows + row * from.row_bytes;
+}
 template <class Row>
 NEMO_INLINE void fetch_block(const unsigned char* block) {
-    for (int64_t i = 0; i < Row::kBlockBytes; i += 64) __builtin_prefetch(block + i);
+    for (int64_t i = 0; i < Row::kBlockBytes; i += 64) __builtin_prefetch(block + i, 0, 2);
 }
 
-// Group `group` of both halves of the rows, with kQueries queries. Meanwhile the groups after them
-// are fetched, a line with every block: all at once, the fetches would hold up the loads behind
-// them.
+// 16 rows from `row` on, with kQueries queries.
 template <class Row, int kQueries>
-NEMO_INLINE void score_few_groups(const ScoreFewJob& job, int64_t group, int64_t first_query) {
+NEMO_INLINE void score_few_16(const ScoreFewJob& job, int64_t row, int64_t first_query) {
     const CacheRows& from = job.from;
-    const int64_t group_bytes = kGroupRows * from.row_bytes, half = from.n_rows / 2;
+    const unsigned char* rows = from.rows + row * from.row_bytes;
+    const unsigned char* ahead = ahead_of(from, row, job.next);
     const float* queries = job.queries + first_query * from.dim;
-    const unsigned char *rows[2], *ahead[2];
-    for (int h = 0; h < 2; ++h) {
-        rows[h] = from.rows + h * half * from.row_bytes + group * group_bytes;
-        ahead[h] = (group + 1) * kGroupRows < half ? rows[h] + group_bytes : job.next.groups[h];
-        if (ahead[h] == nullptr) ahead[h] = rows[h];
-    }
-    NativeF parts[kQueries][2 * kGroupRows];
-    for (int done = 0; done < kGroupRows; done += kFewRows / 2) {
+    NativeF parts[kQueries][16];
+    for (int done = 0; done < 16; done += kFewRows) {
         int64_t offset = done * from.row_bytes;
         Vec16 sums[kQueries][kFewRows];
 #pragma GCC unroll 8
@@ -132,9 +184,8 @@ NEMO_INLINE void score_few_groups(const ScoreFewJob& job, int64_t group, int64_t
             Values32 values[kFewRows];
 #pragma GCC unroll 8
             for (int r = 0; r < kFewRows; ++r) {
-                const int64_t place = offset + r / 2 * from.row_bytes;
-                values[r] = Row::load32(rows[r % 2] + place);
-                fetch_block<Row>(ahead[r % 2] + place);
+                values[r] = Row::load32(rows + offset + r * from.row_bytes);
+                fetch_block<Row>(ahead + offset + r * from.row_bytes);
             }
 #pragma GCC unroll 8
             for (int q = 0; q < kQueries; ++q) {
@@ -148,37 +199,29 @@ NEMO_INLINE void score_few_groups(const ScoreFewJob& job, int64_t group, int64_t
 #pragma GCC unroll 8
         for (int q = 0; q < kQueries; ++q)
 #pragma GCC unroll 8
-            for (int r = 0; r < kFewRows; ++r)
-                parts[q][r % 2 * kGroupRows + done + r / 2] = fold(sums[q][r]);
+            for (int r = 0; r < kFewRows; ++r) parts[q][done + r] = fold(sums[q][r]);
     }
-    for (int q = 0; q < kQueries; ++q) {
-        float scores[2 * kGroupRows];
-        store(scores, generate<16>([&](int lane) { return sums_native(parts[q] + lane); }));
-        float* first = job.scores + (first_query + q) * job.scores_stride + group * kGroupRows;
-        __builtin_memcpy(first, scores, sizeof scores / 2);
-        __builtin_memcpy(first + half, scores + kGroupRows, sizeof scores / 2);
-    }
+    for (int q = 0; q < kQueries; ++q)
+        store(job.scores + (first_query + q) * job.scores_stride + row,
+              generate<16>([&](int lane) { return sums_native(parts[q] + lane); }));
 }
 
-// The last n_queries < kQueries of the job.
-template <class Row, int kQueries>
-NEMO_INLINE void score_few_rest(const ScoreFewJob& job, int64_t group, int64_t n_queries) {
-    if constexpr (kQueries > 1) {
-        if (n_queries == kQueries - 1)
-            score_few_groups<Row, kQueries - 1>(job, group, job.n_queries - n_queries);
-        else
-            score_few_rest<Row, kQueries - 1>(job, group, n_queries);
-    }
+template <class Row, int kDim>
+NEMO_INLINE void score_few_rows(ScoreFewJob job) {
+    job.from = known_rows<Row, kDim>(job.from);
+    for (int64_t row = 0; row < job.from.n_rows; row += 16)
+        in_blocks<kFewQueries>(
+            job.n_queries, [&](auto count, int64_t query) __attribute__((always_inline)) {
+                score_few_16<Row, count.value>(job, row, query);
+            });
 }
 
 template <class Row>
 void score_few(const ScoreFewJob& job) {
-    for (int64_t group = 0; group < job.from.n_rows / (2 * kGroupRows); ++group) {
-        int64_t q = 0;
-        for (; q + kFewQueries <= job.n_queries; q += kFewQueries)
-            score_few_groups<Row, kFewQueries>(job, group, q);
-        score_few_rest<Row, kFewQueries>(job, group, job.n_queries - q);
-    }
+    if (job.from.dim == kUsualDim)
+        score_few_rows<Row, kUsualDim>(job);
+    else
+        score_few_rows<Row, kAnyDim>(job);
 }
 
 // ---- softmax
@@ -258,6 +301,7 @@ void weigh_rows(const WeighJob& job) {
 struct WeighGroup {
     const unsigned char* rows;
     const unsigned char* ahead;  // moves on
+    const float* factors;        // of Q8_0, of the columns' first block
     int64_t first;
     int64_t n_rows;
 };
@@ -270,6 +314,7 @@ NEMO_INLINE void weigh_few_columns(const WeighFewJob& job, WeighGroup& group, in
     const float* weights = job.weights + first_query * job.weights_stride + group.first;
     float* sums = job.sums + first_query * dim + column;
     const unsigned char* row = group.rows + column / 32 * Row::kBlockBytes;
+    const float* factors = group.factors + column / 32 * kGroupRows;
     Vec16 totals[kQueries][2 * kBlocks];
 #pragma GCC unroll 8
     for (int q = 0; q < kQueries; ++q)
@@ -279,7 +324,7 @@ NEMO_INLINE void weigh_few_columns(const WeighFewJob& job, WeighGroup& group, in
         Values32 values[kBlocks];
 #pragma GCC unroll 8
         for (int b = 0; b < kBlocks; ++b) {
-            values[b] = Row::load32(row + b * Row::kBlockBytes);
+            values[b] = Row::load32(row + b * Row::kBlockBytes, factors + (b * kGroupRows + r));
             fetch_block<Row>(group.ahead + b * Row::kBlockBytes);
         }
         group.ahead += kBlocks * Row::kBlockBytes;
@@ -307,39 +352,45 @@ NEMO_INLINE void weigh_few_queries(const WeighFewJob& job, WeighGroup group, int
     if (c < job.from.dim) weigh_few_columns<Row, kQueries, 1>(job, group, c, first_query);
 }
 
-template <class Row, int kQueries>
-NEMO_INLINE void weigh_few_rest(const WeighFewJob& job, const WeighGroup& group,
-                                int64_t n_queries) {
-    if constexpr (kQueries > 1) {
-        if (n_queries == kQueries - 1)
-            weigh_few_queries<Row, kQueries - 1>(job, group, job.n_queries - n_queries);
-        else
-            weigh_few_rest<Row, kQueries - 1>(job, group, n_queries);
+// A group stays in the first-level cache until all columns are done.
+template <class Row, int kDim>
+NEMO_INLINE void weigh_few_rows(WeighFewJob job) {
+    const CacheRows from = job.from = known_rows<Row, kDim>(job.from);
+    const int64_t n_groups = (from.n_rows + kGroupRows - 1) / kGroupRows;
+    const int64_t group_bytes = kGroupRows * from.row_bytes;
+    const int64_t n_blocks = from.dim / 32, n_factors = n_blocks * kGroupRows;
+    auto* halves = reinterpret_cast<uint16_t*>(job.scratch + (n_factors + 15) / 16 * 16);
+    if constexpr (Row::kHasFactors)
+        copy_factors(from.rows, from.row_bytes, kGroupRows, n_blocks, halves);
+    for (int64_t i = 0; i < n_groups; ++i) {
+        const unsigned char* rows = from.rows + i * group_bytes;
+        if constexpr (Row::kHasFactors) {
+            widen_factors(halves, n_factors, job.scratch);
+            if (i + 1 < n_groups)
+                copy_factors(rows + group_bytes, from.row_bytes, kGroupRows, n_blocks, halves);
+        }
+        const int64_t n_left = from.n_rows - i * kGroupRows;
+        const WeighGroup group = {.rows = rows,
+                                  .ahead = ahead_of(from, i * kGroupRows, job.next),
+                                  .factors = job.scratch,
+                                  .first = i * kGroupRows,
+                                  .n_rows = n_left < kGroupRows ? n_left : kGroupRows};
+        in_blocks<kFewQueries>(
+            job.n_queries, [&](auto count, int64_t query) __attribute__((always_inline)) {
+                weigh_few_queries<Row, count.value>(job, group, query);
+            });
     }
 }
 
-// A group stays in the first-level cache until all columns are done. What is fetched meanwhile is
-// the second group after it, in the order of memory.
 template <class Row>
 void weigh_few(const WeighFewJob& job) {
-    const CacheRows& from = job.from;
-    const int64_t n_groups = (from.n_rows + kGroupRows - 1) / kGroupRows;
-    const int64_t group_bytes = kGroupRows * from.row_bytes;
-    for (int64_t i = 0; i < n_groups; ++i) {
-        const unsigned char* rows = from.rows + i * group_bytes;
-        const unsigned char* ahead =
-            i + 2 < n_groups ? rows + 2 * group_bytes : job.next.groups[i + 2 - n_groups];
-        const int64_t n_left = from.n_rows - i * kGroupRows;
-        const WeighGroup group = {.rows = rows,
-                                  .ahead = ahead != nullptr ? ahead : rows,
-                                  .first = i * kGroupRows,
-                                  .n_rows = n_left < kGroupRows ? n_left : kGroupRows};
-        int64_t q = 0;
-        for (; q + kFewQueries <= job.n_queries; q += kFewQueries)
-            weigh_few_queries<Row, kFewQueries>(job, group, q);
-        weigh_few_rest<Row, kFewQueries>(job, group, job.n_queries - q);
-    }
+    if (job.from.dim == kUsualDim)
+        weigh_few_rows<Row, kUsualDim>(job);
+    else
+        weigh_few_rows<Row, kAnyDim>(job);
 }
+
+#include "kernels/cpu/tier_q8_keys.inl"
 
 template <class Row>
 constexpr CacheOps cache_ops() {
@@ -349,9 +400,13 @@ constexpr CacheOps cache_ops() {
 constexpr AttentionOps attention_ops() {
     return {.f32 = cache_ops<F32CacheRow>(),
             .f16 = cache_ops<F16CacheRow>(),
-            .q8_0 = cache_ops<Q8CacheRow>(),
+            .q8_0 = {.slice = load_slice<Q8CacheRow>,
+                     .score_few = nullptr,
+                     .weigh_few = weigh_few<Q8CacheRow>},
             .score = score_rows,
             .weigh = weigh_rows,
+            .quantize_query = quantize_query,
+            .score_codes = score_codes,
             .exponentials = exponentials,
             .merge = merge_parts,
             .divide = divide_sums};

@@ -11,6 +11,12 @@ namespace nemo {
 namespace {
 
 #include "kernels/cpu/avx2_vectors.inl"
+
+NEMO_INLINE NativeI dot_pairs_native(NativeI sums, NativeI pairs, int32_t x) {
+    return sums + reinterpret_cast<NativeI>(
+                      _mm256_madd_epi16(reinterpret_cast<__m256i>(pairs), _mm256_set1_epi32(x)));
+}
+
 #include "kernels/cpu/tier_vector.inl"
 
 #include "kernels/cpu/tier_attention.inl"
@@ -18,8 +24,6 @@ namespace {
 #include "kernels/cpu/tier_float_panel.inl"
 #include "kernels/cpu/tier_mamba.inl"
 #include "kernels/cpu/tier_sequence.inl"
-
-typedef int32_t NativeI __attribute__((vector_size(32)));
 
 typedef __m256i NativeCodes;
 
@@ -40,11 +44,6 @@ NEMO_INLINE NativeI dot_native(NativeI sums, const NativeCodes& codes, int32_t x
            reinterpret_cast<NativeI>(
                _mm256_madd_epi16(_mm256_and_si256(codes, _mm256_set1_epi16(255)), even)) +
            reinterpret_cast<NativeI>(_mm256_madd_epi16(_mm256_srli_epi16(codes, 8), odd));
-}
-
-NEMO_INLINE NativeI dot_pairs_native(NativeI sums, NativeI pairs, int32_t x) {
-    return sums + reinterpret_cast<NativeI>(
-                      _mm256_madd_epi16(reinterpret_cast<__m256i>(pairs), _mm256_set1_epi32(x)));
 }
 
 constexpr int kStripTokens = 2;

@@ -17,12 +17,15 @@ namespace {
 constexpr int kNativeLanes = 16;
 typedef float NativeF __attribute__((vector_size(64)));
 typedef uint32_t NativeU __attribute__((vector_size(64)));
+typedef int32_t NativeI __attribute__((vector_size(64)));
+typedef int16_t NativeWords __attribute__((vector_size(64)));
 
 // Sizes of the register blocks; they do not influence results.
 constexpr int kFloatRows = 4, kFloatTokens = 6;
 constexpr int kScanTokens = 4, kScanVectors = 4, kOneScanVectors = 4;
 constexpr int kScoreRows = 16, kWeighVectors = 8;
 constexpr int kFewRows = 4, kFewQueries = 4;
+constexpr int kKeyVectors = 2, kKeyQueries = 4;
 
 NEMO_INLINE NativeF fma_native(NativeF a, NativeF b, NativeF c) {
     return _mm512_fmadd_ps(a, b, c);
@@ -68,6 +71,31 @@ NEMO_INLINE NativeF load_bf16_native(const void* p) {
 NEMO_INLINE NativeF load_i8_native(const void* p) {
     return _mm512_cvtepi32_ps(
         _mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))));
+}
+
+NEMO_INLINE NativeI load_parts_native(const unsigned char* p, int64_t stride) {
+    const auto load = [p](int64_t at) {
+        return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + at));
+    };
+    __m512i v = _mm512_castsi128_si512(load(0));
+    v = _mm512_inserti32x4(v, load(stride), 1);
+    v = _mm512_inserti32x4(v, load(2 * stride), 2);
+    return reinterpret_cast<NativeI>(_mm512_inserti32x4(v, load(3 * stride), 3));
+}
+
+NEMO_INLINE void transpose_parts_native(NativeI* v) {
+    const auto at = [v](int i) { return reinterpret_cast<__m512i>(v[i]); };
+    const __m512i a = _mm512_unpacklo_epi32(at(0), at(1)), b = _mm512_unpackhi_epi32(at(0), at(1));
+    const __m512i c = _mm512_unpacklo_epi32(at(2), at(3)), d = _mm512_unpackhi_epi32(at(2), at(3));
+    v[0] = reinterpret_cast<NativeI>(_mm512_unpacklo_epi64(a, c));
+    v[1] = reinterpret_cast<NativeI>(_mm512_unpackhi_epi64(a, c));
+    v[2] = reinterpret_cast<NativeI>(_mm512_unpacklo_epi64(b, d));
+    v[3] = reinterpret_cast<NativeI>(_mm512_unpackhi_epi64(b, d));
+}
+
+NEMO_INLINE NativeI dot_pairs_native(NativeI sums, NativeI pairs, int32_t x) {
+    return reinterpret_cast<NativeI>(_mm512_dpwssd_epi32(
+        reinterpret_cast<__m512i>(sums), reinterpret_cast<__m512i>(pairs), _mm512_set1_epi32(x)));
 }
 
 #include "kernels/cpu/tier_vector.inl"

@@ -17,7 +17,6 @@ namespace {
 #include "kernels/cpu/avx2_vectors.inl"
 #include "kernels/cpu/tier_vector.inl"
 
-typedef int32_t NativeI __attribute__((vector_size(32)));
 typedef __m256i NativeCodes;
 
 NEMO_INLINE NativeCodes load_codes_native(const unsigned char* p) {

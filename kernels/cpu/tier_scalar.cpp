@@ -14,12 +14,15 @@ namespace {
 constexpr int kNativeLanes = 4;
 typedef float NativeF __attribute__((vector_size(16)));
 typedef uint32_t NativeU __attribute__((vector_size(16)));
+typedef int32_t NativeI __attribute__((vector_size(16)));
+typedef int16_t NativeWords __attribute__((vector_size(16)));
 
 // Sizes of the register blocks; they do not influence results.
 constexpr int kFloatRows = 1, kFloatTokens = 2;
 constexpr int kScanTokens = 1, kScanVectors = 1, kOneScanVectors = 1;
 constexpr int kScoreRows = 2, kWeighVectors = 2;
 constexpr int kFewRows = 2, kFewQueries = 2;
+constexpr int kKeyVectors = 1, kKeyQueries = 2;
 
 NEMO_INLINE NativeF fma_native(NativeF a, NativeF b, NativeF c) {
     return a * b + c;
@@ -62,6 +65,25 @@ NEMO_INLINE NativeF load_i8_native(const void* p) {
     return _mm_cvtepi32_ps(_mm_srai_epi32(_mm_unpacklo_epi16(words, words), 24));
 }
 
+NEMO_INLINE NativeI load_parts_native(const unsigned char* p, int64_t) {
+    return reinterpret_cast<NativeI>(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+
+NEMO_INLINE void transpose_parts_native(NativeI* v) {
+    const auto at = [v](int i) { return reinterpret_cast<__m128i>(v[i]); };
+    const __m128i a = _mm_unpacklo_epi32(at(0), at(1)), b = _mm_unpackhi_epi32(at(0), at(1));
+    const __m128i c = _mm_unpacklo_epi32(at(2), at(3)), d = _mm_unpackhi_epi32(at(2), at(3));
+    v[0] = reinterpret_cast<NativeI>(_mm_unpacklo_epi64(a, c));
+    v[1] = reinterpret_cast<NativeI>(_mm_unpackhi_epi64(a, c));
+    v[2] = reinterpret_cast<NativeI>(_mm_unpacklo_epi64(b, d));
+    v[3] = reinterpret_cast<NativeI>(_mm_unpackhi_epi64(b, d));
+}
+
+NEMO_INLINE NativeI dot_pairs_native(NativeI sums, NativeI pairs, int32_t x) {
+    return sums + reinterpret_cast<NativeI>(
+                      _mm_madd_epi16(reinterpret_cast<__m128i>(pairs), _mm_set1_epi32(x)));
+}
+
 #include "kernels/cpu/tier_vector.inl"
 
 #include "kernels/cpu/tier_attention.inl"
@@ -69,8 +91,6 @@ NEMO_INLINE NativeF load_i8_native(const void* p) {
 #include "kernels/cpu/tier_float_panel.inl"
 #include "kernels/cpu/tier_mamba.inl"
 #include "kernels/cpu/tier_sequence.inl"
-
-typedef int32_t NativeI __attribute__((vector_size(16)));
 
 // Bytes widened to words, even and odd ones apart, as pmaddwd wants them.
 struct NativeCodes {
@@ -88,11 +108,6 @@ NEMO_INLINE NativeI dot_native(NativeI sums, const NativeCodes& codes, int32_t x
     const __m128i odd = _mm_srai_epi16(all, 8);
     return sums + reinterpret_cast<NativeI>(_mm_madd_epi16(codes.even, even)) +
            reinterpret_cast<NativeI>(_mm_madd_epi16(codes.odd, odd));
-}
-
-NEMO_INLINE NativeI dot_pairs_native(NativeI sums, NativeI pairs, int32_t x) {
-    return sums + reinterpret_cast<NativeI>(
-                      _mm_madd_epi16(reinterpret_cast<__m128i>(pairs), _mm_set1_epi32(x)));
 }
 
 // A subnormal half does not become a subnormal float on the way: multiplying one takes a processor

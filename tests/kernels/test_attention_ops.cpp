@@ -5,6 +5,7 @@
 #include <unistd.h>
 #include <algorithm>
 #include <fstream>
+#include <tuple>
 
 using namespace nemo;
 
@@ -78,6 +79,24 @@ std::vector<float> run_attention(Backend& backend, AttentionCase& c, int64_t fir
     return y;
 }
 
+// A query, divided by sqrt(dim), as the kernels compare it with keys: keys in Q8_0 meet integers of
+// 16 bits.
+std::vector<double> scaled_query(const float* q, int64_t dim, DType keys) {
+    const float inverse = 1.0f / std::sqrt(static_cast<float>(dim));
+    std::vector<double> scaled;
+    float largest = 0.0f;
+    for (int64_t i = 0; i < dim; ++i) largest = std::max(largest, std::fabs(q[i] * inverse));
+    for (int64_t i = 0; i < dim; ++i) {
+        const float value = q[i] * inverse;
+        if (keys == DType::q8_0)
+            scaled.push_back(as_double(std::nearbyint(value * (32767.0f / largest))) *
+                             as_double(largest) / 32767.0);
+        else
+            scaled.push_back(as_double(q[i]) / std::sqrt(static_cast<double>(dim)));
+    }
+    return scaled;
+}
+
 std::vector<double> expected_attention(AttentionCase& c) {
     const int64_t dim = c.shape.head_dim, kv_dim = c.shape.kv_dim();
     const std::vector<float> k = c.keys.decoded(c.n_rows()), v = c.values.decoded(c.n_rows());
@@ -86,12 +105,14 @@ std::vector<double> expected_attention(AttentionCase& c) {
         for (int64_t h = 0; h < c.shape.n_heads; ++h) {
             const int64_t kv = h / (c.shape.n_heads / c.shape.n_kv_heads);
             std::vector<double> scores, out(static_cast<size_t>(dim), 0.0);
+            const std::vector<double> q =
+                scaled_query(c.q.data() + t * c.shape.q_dim() + h * dim, dim, c.keys.layout.type);
             for (int64_t row = 0; row <= c.position + t; ++row) {
                 double dot = 0.0;
                 for (int64_t i = 0; i < dim; ++i)
-                    dot += as_double(c.q[static_cast<size_t>(t * c.shape.q_dim() + h * dim + i)]) *
+                    dot += q[static_cast<size_t>(i)] *
                            as_double(k[static_cast<size_t>(row * kv_dim + kv * dim + i)]);
-                scores.push_back(dot / std::sqrt(static_cast<double>(dim)));
+                scores.push_back(dot);
             }
             const double largest = *std::ranges::max_element(scores);
             double sum = 0.0;
@@ -140,28 +161,39 @@ TEST_CASE("attention: shared K/V heads, odd head dims, first token and several p
         }
 }
 
-TEST_CASE("attention: caches of any format, keys and values apart") {
-    for (const DType keys : kCacheTypes)
-        for (const DType values : kCacheTypes) {
-            AttentionCase c = attention_case({.n_heads = 6, .n_kv_heads = 2, .head_dim = 72}, 270,
-                                             20, {keys, values});
-            const std::vector<double> expected = expected_attention(c);
-            for (const CpuTier tier : tiers_here()) {
-                CAPTURE(name_of(tier));
-                CAPTURE(static_cast<int>(keys));
-                CAPTURE(static_cast<int>(values));
-                check_close(run_attention(*make_cpu_backend(2, tier), c, 0, 20), expected, 3e-6);
+TEST_CASE("attention: caches of any format, keys and values apart, many queries and one token") {
+    const AttentionShape shapes[] = {{.n_heads = 6, .n_kv_heads = 2, .head_dim = 72},
+                                     {.n_heads = 5, .n_kv_heads = 1, .head_dim = 128}};
+    for (const AttentionShape& shape : shapes)
+        for (const DType keys : kCacheTypes)
+            for (const DType values : kCacheTypes) {
+                AttentionCase c = attention_case(shape, 270, 20, {keys, values});
+                const std::vector<double> expected = expected_attention(c);
+                for (const CpuTier tier : tiers_here()) {
+                    CAPTURE(name_of(tier));
+                    CAPTURE(shape.head_dim);
+                    CAPTURE(static_cast<int>(keys));
+                    CAPTURE(static_cast<int>(values));
+                    const auto backend = make_cpu_backend(2, tier);
+                    const std::vector<float> y = run_attention(*backend, c, 0, 20);
+                    check_close(y, expected, 3e-6);
+                    const std::vector<float> last = run_attention(*backend, c, 19, 1);
+                    CHECK(std::equal(last.begin(), last.end(), y.end() - shape.q_dim()));
+                }
             }
-        }
 }
 
 TEST_CASE("attention: same bits for any split of the queries and any number of threads") {
-    for (const int position : {30, 230, 900, 2000})
+    for (const auto& [position, keys, values] : {std::tuple{30, DType::f16, DType::q8_0},
+                                                 {230, DType::q8_0, DType::q8_0},
+                                                 {900, DType::q8_0, DType::f32},
+                                                 {2000, DType::f16, DType::q8_0},
+                                                 {2000, DType::q8_0, DType::f16}})
         for (const CpuTier tier : tiers_here()) {
             CAPTURE(name_of(tier));
             CAPTURE(position);
             AttentionCase c = attention_case({.n_heads = 6, .n_kv_heads = 2, .head_dim = 24},
-                                             position, 65, {DType::f16, DType::q8_0});
+                                             position, 65, {keys, values});
             const std::vector<float> whole = run_attention(*make_cpu_backend(1, tier), c, 0, 65);
             for (const std::vector<int64_t>& split : kSplits) {
                 const std::vector<float> y = same_for_all_threads(tier, [&](Backend& backend) {
@@ -206,6 +238,61 @@ TEST_CASE("attention: what is not a number stays so in every format, but not for
             for (size_t i = 0; i < 48; ++i) CHECK(std::isfinite(y[i]));
             for (const size_t i : {48 + 3, 64 + 3}) CHECK(std::isnan(y[i]));
         }
+    for (const DType type : kCacheTypes)
+        for (const float bad : {std::nanf(""), INFINITY}) {
+            CAPTURE(static_cast<int>(type));
+            AttentionCase c = attention_case(shape, 0, 5, {type, type});
+            c.q[3 * 16 + 5] = bad;
+            const std::vector<float> y = run_attention(*make_cpu_backend(1), c, 0, 5);
+            for (size_t i = 0; i < 80; ++i) CHECK(std::isfinite(y[i]) == (i / 8 != 6));
+        }
+}
+
+TEST_CASE("attention: Q8_0 keys meet a query's codes in exact sums, the same in every tier") {
+    const int64_t n_blocks = 3, dim = 32 * n_blocks;
+    const size_t n_rows = 32, row_bytes = 34 * n_blocks;
+    std::vector<float> q = random_values(dim, 71);
+    // The largest sums, where every code is.
+    std::fill_n(q.begin() + 64, 32, 5.0f);
+    std::vector<unsigned char> rows(n_rows * row_bytes);
+    for (size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<unsigned char>(i * 113 + i / 97);
+    for (size_t r = 0; r < n_rows; ++r) {
+        std::fill_n(rows.begin() + static_cast<int64_t>(r * row_bytes + 70), 32,
+                    r % 2 == 0 ? 0x80 : 0x7f);
+        for (size_t b = 0; b < 3; ++b) {  // 1, 2, 4: factors that round nothing
+            rows[r * row_bytes + 34 * b] = 0;
+            rows[r * row_bytes + 34 * b + 1] = static_cast<unsigned char>(0x3c + 4 * b);
+        }
+    }
+    for (const CpuTier tier : tiers_here()) {
+        CAPTURE(name_of(tier));
+        const AttentionOps& ops = tier_ops(tier).attention;
+        std::vector<int32_t> pairs(static_cast<size_t>(2 * dim / 2));
+        std::vector<float> factors(2), scores(2 * n_rows), scratch(static_cast<size_t>(32 * dim));
+        for (int64_t i = 0; i < 2; ++i)
+            ops.quantize_query(q.data(), dim, pairs.data() + i * dim / 2, factors.data() + i);
+        CHECK(factors[0] == 5.0f * (1.0f / 32767.0f));
+        ops.score_codes({.from = {rows.data(), static_cast<int64_t>(row_bytes), n_rows, dim},
+                         .next = nullptr,
+                         .pairs = pairs.data(),
+                         .factors = factors.data(),
+                         .n_queries = 2,
+                         .scores = scores.data(),
+                         .scores_stride = n_rows,
+                         .scratch = scratch.data()});
+        for (size_t r = 0; r < n_rows; ++r) {
+            float sum = 0.0f;
+            for (size_t b = 0; b < 3; ++b) {
+                int32_t dot = 0;
+                for (size_t i = 0; i < 32; ++i)
+                    dot += static_cast<int8_t>(rows[r * row_bytes + 34 * b + 2 + i]) *
+                           static_cast<int32_t>(std::nearbyint(q[32 * b + i] * (32767.0f / 5.0f)));
+                sum = std::fma(static_cast<float>(dot), static_cast<float>(1 << b), sum);
+            }
+            CHECK(scores[r] == sum * factors[0]);
+            CHECK(scores[n_rows + r] == scores[r]);
+        }
+    }
 }
 
 TEST_CASE("rms_norm: odd sizes, in place, tiny and large values") {
