@@ -13,7 +13,7 @@
 namespace nemo {
 
 constexpr int64_t kSliceRows = 32;
-constexpr int64_t kGroupRows = 8;
+constexpr int64_t kGroupRows = 16;
 
 // How far few queries fetch ahead: at least 8 KiB, a whole number of slices.
 constexpr int64_t rows_ahead(int64_t row_bytes) {

@@ -152,7 +152,7 @@ void score_rows(const ScoreJob& job) {
 // What few queries fetch while they read row number `row` of the job's: what lies rows_ahead rows
 // behind it, or of what comes after the job's. A line or two with every block: all at once, the
 // fetches would hold up the loads behind them. They go to the second-level cache, where more can be
-// on their way.
+// on their way; from there a row comes to the first level shortly before its turn.
 NEMO_INLINE const unsigned char* ahead_of(const CacheRows& from, int64_t row,
                                           const unsigned char* next) {
     const int64_t ahead = row + rows_ahead(from.row_bytes);
@@ -163,6 +163,10 @@ NEMO_INLINE const unsigned char* ahead_of(const CacheRows& from, int64_t row,
 template <class Row>
 NEMO_INLINE void fetch_block(const unsigned char* block) {
     for (int64_t i = 0; i < Row::kBlockBytes; i += 64) __builtin_prefetch(block + i, 0, 2);
+}
+template <class Row>
+NEMO_INLINE void fetch_next_block(const unsigned char* block) {
+    for (int64_t i = 0; i < Row::kBlockBytes; i += 64) __builtin_prefetch(block + i);
 }
 
 // 16 rows from `row` on, with kQueries queries.
@@ -186,6 +190,7 @@ NEMO_INLINE void score_few_16(const ScoreFewJob& job, int64_t row, int64_t first
             for (int r = 0; r < kFewRows; ++r) {
                 values[r] = Row::load32(rows + offset + r * from.row_bytes);
                 fetch_block<Row>(ahead + offset + r * from.row_bytes);
+                fetch_next_block<Row>(rows + offset + (r + kFewRows) * from.row_bytes);
             }
 #pragma GCC unroll 8
             for (int q = 0; q < kQueries; ++q) {
@@ -230,17 +235,32 @@ NEMO_INLINE float exp_one(float x) {
     return exp_native(NativeF{} + x)[0];
 }
 
-// A NaN among the scores is not the largest, but makes the sum one.
+// Of n scores, a multiple of 16; a NaN is not the largest.
+NEMO_INLINE float largest_of(const float* scores, int64_t n) {
+    const auto larger = [](NativeF a, NativeF b) { return a > b ? a : b; };
+    // Apart, so that they do not wait for each other.
+    Vec16 most[4];
+    for (Vec16& some : most) some = splat(-__builtin_inff());
+    int64_t i = 0;
+    for (; i + 64 <= n; i += 64)
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; ++k) most[k] = map<16>(larger, load(scores + i + 16 * k), most[k]);
+    for (; i < n; i += 16) most[0] = map<16>(larger, load(scores + i), most[0]);
+    float lanes[16];
+    store(lanes,
+          map<16>(larger, map<16>(larger, most[0], most[1]), map<16>(larger, most[2], most[3])));
+#pragma GCC unroll 4
+    for (int width = 8; width > 0; width /= 2)
+#pragma GCC unroll 8
+        for (int k = 0; k < width; ++k)
+            lanes[k] = lanes[k + width] > lanes[k] ? lanes[k + width] : lanes[k];
+    return lanes[0];
+}
+
+// A NaN makes the sum one.
 SoftmaxPart exponentials(float* scores, int64_t n) {
     for (int64_t i = n; i % 16 != 0; ++i) scores[i] = -__builtin_inff();
-    const auto larger = [](NativeF a, NativeF b) { return a > b ? a : b; };
-    Vec16 most = load(scores);
-    for (int64_t i = 16; i < n; i += 16) most = map<16>(larger, load(scores + i), most);
-    float lanes[16];
-    store(lanes, most);
-    float largest = lanes[0];
-    for (const float lane : lanes) largest = lane > largest ? lane : largest;
-
+    const float largest = largest_of(scores, (n + 15) / 16 * 16);
     const NativeF shift = NativeF{} + largest;
     Vec16 sums = splat(0.0f);
     for (int64_t i = 0; i < n; i += 16) {
@@ -326,6 +346,7 @@ NEMO_INLINE void weigh_few_columns(const WeighFewJob& job, WeighGroup& group, in
         for (int b = 0; b < kBlocks; ++b) {
             values[b] = Row::load32(row + b * Row::kBlockBytes, factors + (b * kGroupRows + r));
             fetch_block<Row>(group.ahead + b * Row::kBlockBytes);
+            fetch_next_block<Row>(row + b * Row::kBlockBytes + 2 * job.from.row_bytes);
         }
         group.ahead += kBlocks * Row::kBlockBytes;
 #pragma GCC unroll 8

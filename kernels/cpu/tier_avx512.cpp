@@ -24,7 +24,7 @@ typedef int16_t NativeWords __attribute__((vector_size(64)));
 constexpr int kFloatRows = 4, kFloatTokens = 6;
 constexpr int kScanTokens = 4, kScanVectors = 4, kOneScanVectors = 4;
 constexpr int kScoreRows = 16, kWeighVectors = 8;
-constexpr int kFewRows = 4, kFewQueries = 4;
+constexpr int kFewRows = 4, kFewQueries = 5;
 constexpr int kKeyVectors = 2, kKeyQueries = 4;
 
 NEMO_INLINE NativeF fma_native(NativeF a, NativeF b, NativeF c) {
@@ -38,25 +38,29 @@ NEMO_INLINE float sum_native(NativeF v) {
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
-// The sums of the lanes of 16 vectors, each in the order of sum_native. Vectors p, p + 4, p + 8 and
-// p + 12 come together in one register, where each keeps a 128-bit part.
+// The sums of the lanes of 16 vectors, each in the order of sum_native. Halves of two vectors are
+// added at a time: a blend, which more ports can do, has the lower half of one beside the upper
+// half of the other, a shuffle the opposite ones.
 NEMO_INLINE NativeF sums_native(const NativeF* v) {
-    __m512 eights[8], fours[4];
+    const __m512i parts =
+        _mm512_setr_epi32(4, 5, 6, 7, 16, 17, 18, 19, 12, 13, 14, 15, 24, 25, 26, 27);
+    const __m512i ones =
+        _mm512_setr_epi32(1, 16, 3, 18, 5, 20, 7, 22, 9, 24, 11, 26, 13, 28, 15, 30);
+    __m512 eights[8], fours[4], twos[2];
 #pragma GCC unroll 8
-    for (int i = 0; i < 8; ++i) {
-        const NativeF a = v[i / 2 + i % 2 * 8], b = v[i / 2 + i % 2 * 8 + 4];
-        eights[i] =
-            _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
-    }
+    for (int i = 0; i < 8; ++i)
+        eights[i] = _mm512_add_ps(_mm512_mask_blend_ps(0xff00, v[i], v[i + 8]),
+                                  _mm512_shuffle_f32x4(v[i], v[i + 8], 0x4e));
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i)
-        fours[i] = _mm512_add_ps(_mm512_shuffle_f32x4(eights[2 * i], eights[2 * i + 1], 0x88),
-                                 _mm512_shuffle_f32x4(eights[2 * i], eights[2 * i + 1], 0xdd));
-    const __m512 a = _mm512_add_ps(_mm512_shuffle_ps(fours[0], fours[1], 0x44),
-                                   _mm512_shuffle_ps(fours[0], fours[1], 0xee));
-    const __m512 b = _mm512_add_ps(_mm512_shuffle_ps(fours[2], fours[3], 0x44),
-                                   _mm512_shuffle_ps(fours[2], fours[3], 0xee));
-    return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd));
+        fours[i] = _mm512_add_ps(_mm512_mask_blend_ps(0xf0f0, eights[i], eights[i + 4]),
+                                 _mm512_permutex2var_ps(eights[i], parts, eights[i + 4]));
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i)
+        twos[i] = _mm512_add_ps(_mm512_mask_blend_ps(0xcccc, fours[i], fours[i + 2]),
+                                _mm512_shuffle_ps(fours[i], fours[i + 2], 0x4e));
+    return _mm512_add_ps(_mm512_mask_blend_ps(0xaaaa, twos[0], twos[1]),
+                         _mm512_permutex2var_ps(twos[0], ones, twos[1]));
 }
 
 NEMO_INLINE NativeF load_f16_native(const void* p) {
