@@ -1,4 +1,10 @@
 // Convolution and scan of a Mamba-2 layer: how they are cut into tasks.
+//
+// The scan is the recurrence itself, also for a prompt. Per token and head (64 x 128) it takes 1536
+// vector operations of 16 lanes, at nearly nine tenths of the speed that they allow; the chunked
+// matrix form (arXiv 2405.21060) would take about 1120 with blocks of 16 tokens, 1230 with 64. But
+// its results depend on where blocks begin: to give the same bits from any token on, a state would
+// have to carry the inputs of the block that it is in.
 #pragma once
 
 #include "core/thread_pool.h"
