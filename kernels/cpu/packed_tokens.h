@@ -45,10 +45,6 @@ private:
     int64_t narrow_index(int64_t k, int64_t tile) const {
         return k / kSliceColumns * n_tiles() + tile;
     }
-    // The info of a token in a slice; `sums`, `magnitudes`: of 16 codes each, `scales`: of groups.
-    // Returns whether all sub-blocks are narrow.
-    bool pack_info(const int32_t* sums, const int32_t* magnitudes, const float* scales,
-                   int64_t n_columns_here, float* info) const;
 
     QuantFormat format_ = QuantFormat::count;
     QuantTraits traits_ = {};
