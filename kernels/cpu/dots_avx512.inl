@@ -114,7 +114,7 @@ struct DotSink {
 #pragma GCC unroll 8
         for (int t = 0; t < kTokens; ++t) {
             const int8_t* four = codes + 4 * (vector * kTokens + t);
-            if constexpr (kTokens == 8 && kTraits.has_integer_scales())
+            if constexpr (kTokens == 8 && kTraits.block_columns == 256)
                 products[t] = dot_with_all(products[t], values, four);
             else
                 products[t] =

@@ -66,6 +66,37 @@ struct StripReader {
         out[2] = _mm512_unpacklo_epi64(a1, a3);
         out[3] = _mm512_unpackhi_epi64(a1, a3);
     }
+    // The same of 32 bytes: fewer instructions than twice load16, but more that only one port
+    // executes, so that it is slower where that port is the bottleneck.
+    NEMO_INLINE_MEMBER void load32(int64_t offset, __m512i* out) {
+        const auto piece = [&](int r) __attribute__((always_inline)) {
+            return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows.row(r) + offset));
+        };
+        // Of eight rows: dwords i and i + 4 of rows 0-3, then of rows 4-7.
+        const auto half = [&](int first, __m512i* to) __attribute__((always_inline)) {
+            __m512i x[4];
+#pragma GCC unroll 4
+            for (int i = 0; i < 4; ++i)
+                x[i] = _mm512_inserti64x4(_mm512_castsi256_si512(piece(first + i)),
+                                          piece(first + 4 + i), 1);
+            const __m512i a0 = _mm512_unpacklo_epi32(x[0], x[1]);
+            const __m512i a1 = _mm512_unpackhi_epi32(x[0], x[1]);
+            const __m512i a2 = _mm512_unpacklo_epi32(x[2], x[3]);
+            const __m512i a3 = _mm512_unpackhi_epi32(x[2], x[3]);
+            to[0] = _mm512_unpacklo_epi64(a0, a2);
+            to[1] = _mm512_unpackhi_epi64(a0, a2);
+            to[2] = _mm512_unpacklo_epi64(a1, a3);
+            to[3] = _mm512_unpackhi_epi64(a1, a3);
+        };
+        __m512i low[4], high[4];
+        half(0, low);
+        half(8, high);
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; ++i) {
+            out[i] = _mm512_shuffle_i32x4(low[i], high[i], 0x88);
+            out[i + 4] = _mm512_shuffle_i32x4(low[i], high[i], 0xdd);
+        }
+    }
 };
 
 NEMO_INLINE __m512 negative(__m512 a) {
@@ -113,17 +144,22 @@ struct StripFormat;
 
 // ---- blocks of 32: `vector` is that of the block's first column
 
-// 16 bytes of nibbles at `offset`: low ones are columns 0-15, high ones 16-31.
+// Nibbles of 16 bytes: low ones are columns 0-15, high ones 16-31.
 template <class Reader, class Resolve>
-NEMO_INLINE void put_nibbles(Reader& in, int64_t offset, int vector, Resolve resolve) {
-    __m512i q[4];
-    in.load16(offset, q);
+NEMO_INLINE void put_nibbles(Reader& in, const __m512i* q, int vector, Resolve resolve) {
     in.sink.begin(vector / 8);
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) in.sink.put(vector + i, resolve(low_nibbles(q[i]), i));
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) in.sink.put(vector + 4 + i, resolve(high_nibbles(q[i]), 4 + i));
     in.sink.end(vector / 8);
+}
+// Those at `offset`.
+template <class Reader, class Resolve>
+NEMO_INLINE void put_nibbles(Reader& in, int64_t offset, int vector, Resolve resolve) {
+    __m512i q[4];
+    in.load16(offset, q);
+    put_nibbles(in, q, vector, resolve);
 }
 NEMO_INLINE __m512i unchanged(__m512i codes, int) {
     return codes;

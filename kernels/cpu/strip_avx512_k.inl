@@ -204,17 +204,24 @@ struct StripFormat<QuantFormat::iq4_xs> {
         const __m512 d = half_to_float(head[0]);
         const __m512i high = _mm512_srli_epi32(head[0], 16);
         const __m512 center = _mm512_set1_ps(32.0f);
-#pragma GCC unroll 8
-        for (int j = 0; j < 8; ++j) {
-            const __m512i low =
-                _mm512_and_si512(shift_right(head[1], 4 * j), _mm512_set1_epi32(15));
-            const __m512i scale = merge(low, shift_right(high, 2 * j - 4), _mm512_set1_epi32(0x30));
-            in.sink.put_scale(j,
-                              _mm512_mul_ps(d, _mm512_sub_ps(_mm512_cvtepi32_ps(scale), center)));
-            put_nibbles(
-                in, p + 8 + 16 * j, 8 * j, [](__m512i codes, int) __attribute__((always_inline)) {
-                    return _mm512_shuffle_epi8(iq4_table(), codes);
-                });
+#pragma GCC unroll 4
+        for (int pair = 0; pair < 4; ++pair) {
+            __m512i q[8];
+            in.load32(p + 8 + 32 * pair, q);
+#pragma GCC unroll 2
+            for (int j = 2 * pair; j < 2 * pair + 2; ++j) {
+                const __m512i low =
+                    _mm512_and_si512(shift_right(head[1], 4 * j), _mm512_set1_epi32(15));
+                const __m512i scale =
+                    merge(low, shift_right(high, 2 * j - 4), _mm512_set1_epi32(0x30));
+                in.sink.put_scale(
+                    j, _mm512_mul_ps(d, _mm512_sub_ps(_mm512_cvtepi32_ps(scale), center)));
+                put_nibbles(
+                    in, q + 4 * (j % 2), 8 * j,
+                    [](__m512i codes, int) __attribute__((always_inline)) {
+                        return _mm512_shuffle_epi8(iq4_table(), codes);
+                    });
+            }
         }
     }
 };
