@@ -3,9 +3,24 @@
 #include "tests/models/failing_backend.h"
 #include "tests/models/sync_helpers.h"
 
+#include <map>
 #include <set>
 
 using namespace nemo;
+
+namespace {
+
+class CountingBackend final : public FailingBackend {
+public:
+    using FailingBackend::FailingBackend;
+    FloatBuffer alloc(int64_t n_floats) override {
+        ++allocated[n_floats];
+        return FailingBackend::alloc(n_floats);
+    }
+    std::map<int64_t, int> allocated;  // how often, by size
+};
+
+}  // namespace
 
 TEST_CASE("a state's memory goes back when it is let go and is used again, up to a limit") {
     const auto backend = make_cpu_backend(1);
@@ -101,5 +116,29 @@ TEST_CASE("prepare() that finds no memory leaves a session as it was") {
         CHECK(std::ranges::equal(result.logits, expected));
         session.prepare();
         CHECK(session.state().buffers().n_spare() > 0);
+    }
+}
+
+TEST_CASE("after a restart a turn takes fresh memory for the states that it keeps, no other") {
+    const GoldenModel golden("one_group", DType::f32);
+    const auto backend = make_cpu_backend(1);
+    CountingBackend counting(*backend);
+    const Model model(golden.file(), counting);
+    const SessionOptions options = {.n_context = 1000};
+    const std::vector<int32_t> ids = random_ids(60, 1);
+    const TempFolder folder;
+    Session written(model, options);
+    written.sync(ids, std::vector<int64_t>{30});
+    written.save(folder / "state");
+    const int64_t n_floats = written.state().n_recurrent();
+    // On from the end, and back to what was kept.
+    for (const int64_t n_shared : {60, 30}) {
+        CAPTURE(n_shared);
+        Session session(model, options);
+        session.restore(folder / "state");
+        counting.allocated.clear();
+        const std::vector<int64_t> kept = {n_shared + 3, n_shared + 7};
+        session.sync(joined(first_of(ids, n_shared), random_ids(9, 2)), kept);
+        CHECK(counting.allocated[n_floats] == std::ssize(kept));
     }
 }
