@@ -346,7 +346,7 @@ NEMO_INLINE void weigh_few_columns(const WeighFewJob& job, WeighGroup& group, in
         for (int b = 0; b < kBlocks; ++b) {
             values[b] = Row::load32(row + b * Row::kBlockBytes, factors + (b * kGroupRows + r));
             fetch_block<Row>(group.ahead + b * Row::kBlockBytes);
-            fetch_next_block<Row>(row + b * Row::kBlockBytes + 2 * job.from.row_bytes);
+            fetch_next_block<Row>(row + b * Row::kBlockBytes + 4 * job.from.row_bytes);
         }
         group.ahead += kBlocks * Row::kBlockBytes;
 #pragma GCC unroll 8
