@@ -39,6 +39,13 @@ enum class QuantFormat : int {
 
 constexpr int kQuantFormats = static_cast<int>(QuantFormat::count);
 
+// Their numbers, for tables of what is instantiated for each.
+template <int... kIndex>
+struct Formats {
+    static_assert(sizeof...(kIndex) == kQuantFormats);
+};
+using AllFormats = Formats<0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13>;
+
 struct QuantTraits {
     int block_columns;
     int block_bytes;

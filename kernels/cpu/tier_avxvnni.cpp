@@ -45,14 +45,10 @@ constexpr int kTileTokens = 6;
 #include "kernels/cpu/tile_portable.inl"
 
 template <int... kIndex>
-struct Formats {};
-
-template <int... kIndex>
 constexpr ProductOps product_table(Formats<kIndex...>) {
     return {.dot_strips = {dot_strips<static_cast<QuantFormat>(kIndex)>...},
             .multiply_tile = {multiply_tile<static_cast<QuantFormat>(kIndex)>...}};
 }
-using AllFormats = Formats<0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13>;
 
 }  // namespace
 

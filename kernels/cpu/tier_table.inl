@@ -1,10 +1,6 @@
 // A tier's table of functions.
 template <int... kIndex>
-struct Formats {};
-
-template <int... kIndex>
 constexpr TierOps tier_table(Formats<kIndex...>) {
-    static_assert(sizeof...(kIndex) == kQuantFormats);
     return {
         .dot_f32 = dot_float<F32Row>,
         .dot_f16 = dot_float<F16Row>,
@@ -29,5 +25,3 @@ constexpr TierOps tier_table(Formats<kIndex...>) {
         .attention = attention_ops(),
     };
 }
-
-using AllFormats = Formats<0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13>;
