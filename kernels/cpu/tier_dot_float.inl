@@ -30,6 +30,10 @@ NEMO_INLINE Vec16 load16_part(const unsigned char* p, int64_t count) {
     return Row::load16(padded);
 }
 
+// How far ahead of its use a row is fetched into the second-level cache: the processor's prefetchers
+// alone leave a sixth of the memory's speed. The first tokens of a call fetch for the others.
+constexpr int64_t kFloatFetchDistance = 1536;
+
 // Rows first_row, first_row + row_step, ...
 template <class Row, int kRows, int kTokens>
 NEMO_INLINE void dot_float_block(const DotJob& job, int64_t first_row, int64_t row_step,
@@ -47,7 +51,11 @@ NEMO_INLINE void dot_float_block(const DotJob& job, int64_t first_row, int64_t r
     for (; i + 16 <= job.n; i += 16) {
         Vec16 weights[kRows];
 #pragma GCC unroll 8
-        for (int r = 0; r < kRows; ++r) weights[r] = Row::load16(rows[r] + i * Row::kBytes);
+        for (int r = 0; r < kRows; ++r) {
+            weights[r] = Row::load16(rows[r] + i * Row::kBytes);
+            if (i * Row::kBytes % 64 == 0 && first_token == 0)
+                __builtin_prefetch(rows[r] + i * Row::kBytes + kFloatFetchDistance, 0, 2);
+        }
 #pragma GCC unroll 8
         for (int t = 0; t < kTokens; ++t) {
             const Vec16 activations = load(x[t] + i);
