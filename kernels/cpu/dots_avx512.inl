@@ -20,7 +20,7 @@ struct StripFetch {
 
     EvenRows rows;  // from where they begin for this block
     int64_t step;   // from block to block
-    int64_t turn = kStripRows / 2 * rows.stride;
+    bool at_second_half = false;
 
     NEMO_INLINE_MEMBER void fetch(int sub) const {
 #pragma GCC unroll 8
@@ -32,8 +32,9 @@ struct StripFetch {
     NEMO_INLINE_MEMBER void next_block() {
         rows.first += step;
         if constexpr (kTurns == 2) {
-            rows.first += turn;
-            turn = -turn;
+            const int64_t half = kStripRows / 2 * rows.stride;
+            rows.first += at_second_half ? -half : half;
+            at_second_half = !at_second_half;
         }
     }
 };
