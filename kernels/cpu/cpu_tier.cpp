@@ -63,8 +63,7 @@ CpuTier choose_cpu_tier(std::string_view forced) {
         if (!forced.empty())
             fail(ErrorCode::usage,
                  "NEMO_CPU={}: this processor cannot run it (accepted: scalar, avx2, avxvnni, "
-                 "avx512; the "
-                 "best one here is {})",
+                 "avx512; the best one here is {})",
                  forced, cpu_tier_name(choose_cpu_tier("")));
     }
     fail(ErrorCode::usage,

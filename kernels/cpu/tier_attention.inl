@@ -160,13 +160,10 @@ NEMO_INLINE const unsigned char* ahead_of(const CacheRows& from, int64_t row,
     return next != nullptr ? next + (ahead - from.n_rows) * from.row_bytes
                            : from.rows + row * from.row_bytes;
 }
-template <class Row>
+constexpr int kToFirstLevel = 3, kToSecondLevel = 2;  // as __builtin_prefetch counts
+template <class Row, int kLevel>
 NEMO_INLINE void fetch_block(const unsigned char* block) {
-    for (int64_t i = 0; i < Row::kBlockBytes; i += 64) __builtin_prefetch(block + i, 0, 2);
-}
-template <class Row>
-NEMO_INLINE void fetch_next_block(const unsigned char* block) {
-    for (int64_t i = 0; i < Row::kBlockBytes; i += 64) __builtin_prefetch(block + i);
+    for (int64_t i = 0; i < Row::kBlockBytes; i += 64) __builtin_prefetch(block + i, 0, kLevel);
 }
 
 // 16 rows from `row` on, with kQueries queries.
@@ -189,8 +186,8 @@ NEMO_INLINE void score_few_16(const ScoreFewJob& job, int64_t row, int64_t first
 #pragma GCC unroll 8
             for (int r = 0; r < kFewRows; ++r) {
                 values[r] = Row::load32(rows + offset + r * from.row_bytes);
-                fetch_block<Row>(ahead + offset + r * from.row_bytes);
-                fetch_next_block<Row>(rows + offset + (r + kFewRows) * from.row_bytes);
+                fetch_block<Row, kToSecondLevel>(ahead + offset + r * from.row_bytes);
+                fetch_block<Row, kToFirstLevel>(rows + offset + (r + kFewRows) * from.row_bytes);
             }
 #pragma GCC unroll 8
             for (int q = 0; q < kQueries; ++q) {
@@ -345,8 +342,8 @@ NEMO_INLINE void weigh_few_columns(const WeighFewJob& job, WeighGroup& group, in
 #pragma GCC unroll 8
         for (int b = 0; b < kBlocks; ++b) {
             values[b] = Row::load32(row + b * Row::kBlockBytes, factors + (b * kGroupRows + r));
-            fetch_block<Row>(group.ahead + b * Row::kBlockBytes);
-            fetch_next_block<Row>(row + b * Row::kBlockBytes + 4 * job.from.row_bytes);
+            fetch_block<Row, kToSecondLevel>(group.ahead + b * Row::kBlockBytes);
+            fetch_block<Row, kToFirstLevel>(row + b * Row::kBlockBytes + 4 * job.from.row_bytes);
         }
         group.ahead += kBlocks * Row::kBlockBytes;
 #pragma GCC unroll 8

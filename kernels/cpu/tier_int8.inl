@@ -2,8 +2,8 @@
 //   NativeI: vector of kNativeLanes int32
 //   NativeCodes, load_codes_native(const unsigned char*): 4 * kNativeLanes unsigned bytes
 //   dot_native<kSmallCodes>(NativeI, NativeCodes, int32_t): + the four products of every lane,
-//   exact; small codes: QuantTraits::has_small_codes() dot_pairs_native(NativeI, NativeI, int32_t):
-//   + the two products of every lane's words
+//   exact (small codes: QuantTraits::has_small_codes())
+//   dot_pairs_native(NativeI, NativeI, int32_t): + the two products of every lane's words
 
 template <int kLanes>
 struct IntVec {

@@ -20,6 +20,18 @@ public:
     std::map<int64_t, int> allocated;  // how often, by size
 };
 
+const SessionOptions kOptions = {.n_context = 1000};
+
+// Saves a session with these tokens that kept its state after 30 of them; returns that state's
+// size.
+int64_t save_session(const Model& model, const std::vector<int32_t>& ids,
+                     const std::string& folder) {
+    Session session(model, kOptions);
+    session.sync(ids, std::vector<int64_t>{30});
+    session.save(folder);
+    return session.state().n_recurrent();
+}
+
 }  // namespace
 
 TEST_CASE("a state's memory goes back when it is let go and is used again, up to a limit") {
@@ -95,17 +107,14 @@ TEST_CASE("prepare() that finds no memory leaves a session as it was") {
     const auto backend = make_cpu_backend(1);
     FailingBackend failing(*backend);
     const Model model(golden.file(), failing);
-    const SessionOptions options = {.n_context = 1000};
     const std::vector<int32_t> ids = random_ids(60, 1);
     const TempFolder folder;
-    Session written(model, options);
-    written.sync(ids, std::vector<int64_t>{30});
-    written.save(folder / "state");
+    save_session(model, ids, folder / "state");
     const std::vector<int32_t> text = joined(first_of(ids, 30), random_ids(9, 2));
-    const std::vector<float> expected = Fresh(model, options).logits(text);
+    const std::vector<float> expected = Fresh(model, kOptions).logits(text);
     for (int64_t n = 0, failed = true; failed; ++n) {
         CAPTURE(n);
-        Session session(model, options);
+        Session session(model, kOptions);
         session.restore(folder / "state");
         failing.fail_after(n);
         session.prepare();
@@ -124,17 +133,13 @@ TEST_CASE("after a restart a turn takes fresh memory for the states that it keep
     const auto backend = make_cpu_backend(1);
     CountingBackend counting(*backend);
     const Model model(golden.file(), counting);
-    const SessionOptions options = {.n_context = 1000};
     const std::vector<int32_t> ids = random_ids(60, 1);
     const TempFolder folder;
-    Session written(model, options);
-    written.sync(ids, std::vector<int64_t>{30});
-    written.save(folder / "state");
-    const int64_t n_floats = written.state().n_recurrent();
+    const int64_t n_floats = save_session(model, ids, folder / "state");
     // On from the end, and back to what was kept.
     for (const int64_t n_shared : {60, 30}) {
         CAPTURE(n_shared);
-        Session session(model, options);
+        Session session(model, kOptions);
         session.restore(folder / "state");
         counting.allocated.clear();
         const std::vector<int64_t> kept = {n_shared + 3, n_shared + 7};
